@@ -1,0 +1,1 @@
+"""CareFlow Pulse: telephone rounds for recently discharged patients."""

@@ -1,0 +1,1 @@
+"""The decisions: pure functions and records. No input or output, no clock, no randomness."""

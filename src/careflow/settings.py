@@ -1,0 +1,104 @@
+"""One typed settings object, read once from the environment (`CAREFLOW_...`), validated at start with every problem at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from careflow.errors import SettingsError
+
+LOCAL_PROJECT = "careflow-local"
+
+
+def _no_trailing_slash(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url!r} is not an http:// or https:// URL")
+    return url.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_no_trailing_slash)]
+
+
+class Settings(BaseSettings):
+    """Every setting. Defaults run the whole chain on one machine against the lab; secrets have no default worth keeping.
+
+    Durations are in seconds on the environment's side (`CAREFLOW_CALL_LEASE=60`).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CAREFLOW_", frozen=True, extra="ignore")
+
+    # where and what this deployment is
+    data_dir: Path = Path("careflow-data")
+    environment: str = Field("local", pattern=r"^[a-z][a-z0-9]{0,19}$")
+    hospital_id: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    time_zone: str = "America/New_York"
+    project: str = LOCAL_PROJECT
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    clock_file: Path | None = None
+
+    # ports, all on `host`
+    host: str = "127.0.0.1"
+    pulse_port: int = Field(8001, ge=0, le=65535)
+    caller_port: int = Field(8002, ge=0, le=65535)
+    lab_port: int = Field(8090, ge=0, le=65535)
+    pulse_url: Url = "http://127.0.0.1:8001"
+    caller_url: Url = "http://127.0.0.1:8002"
+    caller_public_url: Url = "http://127.0.0.1:8002"  # what Twilio is told to reach
+
+    # tokens
+    oidc_issuer: str = "https://careflow.local"
+    oidc_jwks: str = ""  # an https:// URL or a file; empty: the local issuer's file in the data directory
+    pulse_audience: str = ""  # empty: pulse_url
+    caller_audience: str = ""  # empty: caller_url
+    scheduler_account: str = "careflow-scheduler@careflow-local.iam.gserviceaccount.com"
+    queue_account: str = "careflow-queue@careflow-local.iam.gserviceaccount.com"
+    pulse_account: str = "careflow-pulse@careflow-local.iam.gserviceaccount.com"
+    trust_platform_tokens: bool = False  # Cloud Run's own check has replaced the signature (google-cloud section 2)
+
+    # rounds and calls
+    round_hours: Annotated[tuple[int, ...], NoDecode] = (8, 12, 20)
+    max_attempts: int = Field(3, ge=1, le=10)
+    retry_spacing: timedelta = timedelta(minutes=15)
+    calls_per_second: float = Field(1.0, gt=0, le=100)
+    calls_in_flight: int = Field(10, ge=1, le=1000)
+    call_lease: timedelta = timedelta(seconds=60)
+    task_deadline: timedelta = timedelta(minutes=30)
+    attempt_deadline: timedelta = timedelta(minutes=20)  # an attempt that nobody has heard of for so long is settled
+    planning_batch: int = Field(1000, ge=1, le=10000)
+
+    # Twilio
+    twilio_url: Url = "https://api.twilio.com"
+    twilio_account_sid: str = ""
+    twilio_auth_token: SecretStr = SecretStr("")
+    twilio_from: str = ""
+    ring_seconds: int = Field(25, ge=5, le=600)
+    call_time_limit: int = Field(900, ge=60, le=14400)
+    record_calls: bool = False
+
+    # ElevenLabs
+    elevenlabs_url: Url = "https://api.elevenlabs.io"
+    elevenlabs_api_key: SecretStr = SecretStr("")
+    elevenlabs_voices: Annotated[dict[str, str], NoDecode] = {}  # language -> voice id, "en=...,es=..."
+    elevenlabs_tts_model: str = "eleven_flash_v2_5"
+    elevenlabs_stt_model: str = "scribe_v2_realtime"
+    elevenlabs_zero_retention: bool = False
+
+    # what the scripts say of us
+    clinic_name: str = "Riverside Hospital"
+    clinic_phone_spoken: str = "five five five, zero one zero zero"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings from the environment, `overrides` first. Raises SettingsError naming every bad setting."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [
+            f"CAREFLOW_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise SettingsError("settings refused:\n  " + "\n  ".join(lines)) from error
