@@ -1,0 +1,51 @@
+# CareFlow Pulse. `make demo` and `make test` need Python 3.11+, make and git, and set up the rest themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LOCK   := requirements/dev.txt
+# Two workers suit two cores; a test file stays on one worker so that its servers start once.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+.PHONY: demo test lint up bench lock faults clean help
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+$(VENV)/.ready: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "CareFlow Pulse needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.ready ## Run a hospital's morning round, end to end, on this machine
+	$(BIN)/careflow demo
+
+test: $(VENV)/.ready ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready ## Check style, types and the walls between the parts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+up: $(VENV)/.ready ## Start everything and keep it running
+	$(BIN)/careflow up
+
+faults: $(VENV)/.ready ## Kill processes at random moments, many times (KILLS=300)
+	CAREFLOW_TEST_KILLS=$(or $(KILLS),300) $(BIN)/python -m pytest tests/faults -m "long or not long" -n 0 --timeout 0
+
+bench: $(VENV)/.ready ## Measure planning, lifecycles and start-up beside their peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(BIN)/python -m bench
+
+lock: ## Renew the hash-pinned requirements (needs pip-tools; writes no index address)
+	$(BIN)/python -m pip install --quiet pip-tools
+	for extra in dev bench; do \
+	  $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate --extra dev --extra $$extra -o requirements/$$extra.txt pyproject.toml; \
+	done
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate -o requirements/run.txt pyproject.toml
+
+clean: ## Remove the virtual environment, caches and local data
+	rm -rf $(VENV) careflow-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
