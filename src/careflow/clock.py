@@ -15,7 +15,6 @@ from pathlib import Path
 from careflow.ports import Clock
 
 
-
 class SystemClock:
     """The machine's clock."""
 

@@ -90,9 +90,7 @@ class Store(Protocol):
 
     async def patient(self, hospital_id: str, patient_id: str) -> Patient | None: ...
 
-    async def patients(
-        self, hospital_id: str, *, after: str = "", limit: int = 1000
-    ) -> Sequence[Patient]:
+    async def patients(self, hospital_id: str, *, after: str = "", limit: int = 1000) -> Sequence[Patient]:
         """Ordered by id."""
         ...
 
@@ -161,15 +159,15 @@ class Store(Protocol):
     async def claim_call(
         self, hospital_id: str, call_id: str, *, owner: str, now: datetime, lease_until: datetime
     ) -> Call | None:
-        """Take the call under a lease: eligible when waiting and due, or calling with a lease that is over at `now` or is `owner`'s own.
+        """Take the call under a lease.
+
+        Eligible when waiting and due, or calling with a lease that is over at `now` or is `owner`'s own.
 
         The claimed call (state CALLING), or None when it is not eligible.
         """
         ...
 
-    async def renew_lease(
-        self, hospital_id: str, call_id: str, *, owner: str, lease_until: datetime
-    ) -> bool:
+    async def renew_lease(self, hospital_id: str, call_id: str, *, owner: str, lease_until: datetime) -> bool:
         """Extend the lease if `owner` still has it. Does not change `version`."""
         ...
 
@@ -396,25 +394,3 @@ class Tokens(Protocol):
     async def token(self, audience: str) -> str:
         """A token that is valid for at least one more minute."""
         ...
-
-
-__all__ = [
-    "AttemptOrder",
-    "AttemptView",
-    "BeginResult",
-    "Began",
-    "CallerAgent",
-    "Candidate",
-    "Clock",
-    "Guard",
-    "Listening",
-    "Phone",
-    "PhoneCall",
-    "PutCounts",
-    "Speech",
-    "Store",
-    "Task",
-    "TaskQueue",
-    "Tokens",
-    "Transcript",
-]

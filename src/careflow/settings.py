@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from careflow.errors import SettingsError
@@ -20,7 +21,37 @@ def _no_trailing_slash(url: str) -> str:
     return url.rstrip("/")
 
 
+def _hours(value: object) -> object:
+    """ "8,12,20" as it stands in the environment; ascending, at least one."""
+    if not isinstance(value, str):
+        return value
+    try:
+        hours = tuple(sorted({int(part) for part in value.split(",")}))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a list of hours like '8,12,20'") from None
+    if not all(0 <= hour <= 23 for hour in hours):
+        raise ValueError(f"{value!r}: hours are 0 to 23")
+    return hours
+
+
+def _voices(value: object) -> object:
+    """ "en=VOICE,es=VOICE" as it stands in the environment."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.split("=", 1) for part in value.split(",") if part]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise ValueError("voices are given as 'en=VOICE_ID,es=VOICE_ID'")
+    return {language: voice for language, voice in pairs}
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"{value!r} is not an IANA time zone like 'America/New_York'")
+    return value
+
+
 Url = Annotated[str, AfterValidator(_no_trailing_slash)]
+Zone = Annotated[str, AfterValidator(_zone)]
 
 
 class Settings(BaseSettings):
@@ -35,7 +66,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("careflow-data")
     environment: str = Field("local", pattern=r"^[a-z][a-z0-9]{0,19}$")
     hospital_id: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
-    time_zone: str = "America/New_York"
+    time_zone: Zone = "America/New_York"
     project: str = LOCAL_PROJECT
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     clock_file: Path | None = None
@@ -57,17 +88,21 @@ class Settings(BaseSettings):
     scheduler_account: str = "careflow-scheduler@careflow-local.iam.gserviceaccount.com"
     queue_account: str = "careflow-queue@careflow-local.iam.gserviceaccount.com"
     pulse_account: str = "careflow-pulse@careflow-local.iam.gserviceaccount.com"
-    trust_platform_tokens: bool = False  # Cloud Run's own check has replaced the signature (google-cloud section 2)
+    trust_platform_tokens: bool = (
+        False  # Cloud Run's own check has replaced the signature (google-cloud section 2)
+    )
 
     # rounds and calls
-    round_hours: Annotated[tuple[int, ...], NoDecode] = (8, 12, 20)
+    round_hours: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_hours)] = (8, 12, 20)
     max_attempts: int = Field(3, ge=1, le=10)
     retry_spacing: timedelta = timedelta(minutes=15)
     calls_per_second: float = Field(1.0, gt=0, le=100)
     calls_in_flight: int = Field(10, ge=1, le=1000)
     call_lease: timedelta = timedelta(seconds=60)
     task_deadline: timedelta = timedelta(minutes=30)
-    attempt_deadline: timedelta = timedelta(minutes=20)  # an attempt that nobody has heard of for so long is settled
+    attempt_deadline: timedelta = timedelta(
+        minutes=20
+    )  # an attempt that nobody has heard of for so long is settled
     planning_batch: int = Field(1000, ge=1, le=10000)
 
     # Twilio
@@ -82,7 +117,9 @@ class Settings(BaseSettings):
     # ElevenLabs
     elevenlabs_url: Url = "https://api.elevenlabs.io"
     elevenlabs_api_key: SecretStr = SecretStr("")
-    elevenlabs_voices: Annotated[dict[str, str], NoDecode] = {}  # language -> voice id, "en=...,es=..."
+    elevenlabs_voices: Annotated[
+        dict[str, str], NoDecode, BeforeValidator(_voices)
+    ] = {}  # language -> voice id, "en=...,es=..."
     elevenlabs_tts_model: str = "eleven_flash_v2_5"
     elevenlabs_stt_model: str = "scribe_v2_realtime"
     elevenlabs_zero_retention: bool = False

@@ -114,6 +114,4 @@ def end(
     failure: str = "",
 ) -> Attempt:
     """The attempt, ended. Raises IllegalMove when it had ended: a disposition never changes."""
-    return move(
-        attempt, AttemptState.ENDED, now, disposition=disposition, ending=ending, failure=failure
-    )
+    return move(attempt, AttemptState.ENDED, now, disposition=disposition, ending=ending, failure=failure)

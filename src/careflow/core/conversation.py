@@ -74,9 +74,7 @@ class HungUp:
     """The other side hung up, or the call was ended from outside."""
 
 
-Event = (
-    Started | Resumed | Spoken | Heard | BargedIn | Pressed | Waited | MachineAnswered | DeafNow | HungUp
-)
+Event = Started | Resumed | Spoken | Heard | BargedIn | Pressed | Waited | MachineAnswered | DeafNow | HungUp
 
 # --- effects ---------------------------------------------------------------------------------------------------
 

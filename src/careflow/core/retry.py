@@ -70,9 +70,7 @@ def after_attempt(
         return _FINAL_ENDINGS[attempt.ending]
     reason = attempt.ending or attempt.failure or attempt.disposition
     if attempt.failure in PERMANENT:
-        return Finish(
-            outcome=Outcome.UNREACHABLE, reason=attempt.failure, alert=AlertKind.WRONG_NUMBER
-        )
+        return Finish(outcome=Outcome.UNREACHABLE, reason=attempt.failure, alert=AlertKind.WRONG_NUMBER)
     never_created = attempt.failure == NEVER_CREATED
     counted = call.counted + (0 if never_created else 1)
     # A provider that loses every create must not be asked for ever, even though nobody's telephone rang.
@@ -85,6 +83,4 @@ def after_attempt(
         at = first_dialable(patient, now + delay, call.not_after)
         if at is not None:
             return TryAgain(at=at, reason=str(reason), counted=not never_created)
-    return Finish(
-        outcome=Outcome.UNREACHABLE, reason=str(reason), alert=AlertKind.UNREACHABLE
-    )
+    return Finish(outcome=Outcome.UNREACHABLE, reason=str(reason), alert=AlertKind.UNREACHABLE)

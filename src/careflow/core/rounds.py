@@ -31,7 +31,8 @@ class Round:
 
     `planned_at` is set when planning has once run to its end; `planned_revision` is the roster revision it saw.
     `patients_queried`, `calls_initiated` and `skipped` (reason -> count) are the answer every duplicate trigger gets.
-    `closed_at` is set when every call has its outcome and the window is over; `outcomes` (outcome -> count) then hold the summary.
+    `closed_at` is set when every call has its outcome and the window is over; `outcomes` (outcome -> count) then hold
+    the summary.
     """
 
     id: str
@@ -77,7 +78,7 @@ class Execution:
 
 
 def round_for(trigger: Trigger, now: datetime, round_hours: tuple[int, ...]) -> Round:
-    """The round that this trigger means at `now` (design section 5.1). The same trigger, late or early, finds the same one."""
+    """The round that this trigger means at `now` (design section 5.1): the same one for the same trigger, late or early."""
     zone = ZoneInfo(trigger.time_zone)
     day = slot_date(trigger.schedule_hour, zone, now)
     window = round_window(day, trigger.schedule_hour, round_hours, zone)
@@ -103,9 +104,7 @@ def plan(round_: Round, patient: Patient, now: datetime, *, do_not_call: bool) -
     reason: SkipReason | None = bar(patient, do_not_call=do_not_call, now=now)
     dialable = None
     if reason is None:
-        dialable = first_dialable(
-            patient, max(now, due, round_.window_start), round_.window_end
-        )
+        dialable = first_dialable(patient, max(now, due, round_.window_start), round_.window_end)
         reason = SkipReason.OUTSIDE_HOURS if dialable is None else None
     return Call(
         id=call_id(round_.id, patient.id),
