@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,17 +41,36 @@ def _voices(value: object) -> object:
     pairs = [part.split("=", 1) for part in value.split(",") if part]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise ValueError("voices are given as 'en=VOICE_ID,es=VOICE_ID'")
-    return {language: voice for language, voice in pairs}
+    return dict(pairs)
 
 
 def _zone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError(f"{value!r} is not an IANA time zone like 'America/New_York'")
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{value!r} is not an IANA time zone like 'America/New_York'") from None
+    return value
+
+
+def _seconds(value: object) -> object:
+    """A number of seconds as it stands in the environment."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return timedelta(seconds=float(value))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{value!r} is not a number of seconds") from None
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError(f"{value} is not longer than zero")
     return value
 
 
 Url = Annotated[str, AfterValidator(_no_trailing_slash)]
 Zone = Annotated[str, AfterValidator(_zone)]
+Span = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
 
 
 class Settings(BaseSettings):
@@ -95,12 +114,12 @@ class Settings(BaseSettings):
     # rounds and calls
     round_hours: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_hours)] = (8, 12, 20)
     max_attempts: int = Field(3, ge=1, le=10)
-    retry_spacing: timedelta = timedelta(minutes=15)
+    retry_spacing: Span = timedelta(minutes=15)
     calls_per_second: float = Field(1.0, gt=0, le=100)
     calls_in_flight: int = Field(10, ge=1, le=1000)
-    call_lease: timedelta = timedelta(seconds=60)
-    task_deadline: timedelta = timedelta(minutes=30)
-    attempt_deadline: timedelta = timedelta(
+    call_lease: Span = timedelta(seconds=60)
+    task_deadline: Span = timedelta(minutes=30)
+    attempt_deadline: Span = timedelta(
         minutes=20
     )  # an attempt that nobody has heard of for so long is settled
     planning_batch: int = Field(1000, ge=1, le=10000)
