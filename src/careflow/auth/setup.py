@@ -1,0 +1,64 @@
+"""From the settings to a verifier and a source of tokens. The one place that knows which issuer's keys are accepted when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from careflow.auth.issuer import JWKS_FILE, LOCAL_ISSUER, LocalIssuer
+from careflow.auth.jwks import GOOGLE_JWKS, FileKeys, JwksSource, KeySource
+from careflow.auth.tokens import LocalTokens, MetadataTokens
+from careflow.auth.verify import GOOGLE_ISSUERS, Verifier
+from careflow.errors import SettingsError
+from careflow.ports import Clock, Tokens
+from careflow.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def local_issuer(settings: Settings) -> LocalIssuer | None:
+    """The local issuer, its key made if need be; None unless the settings say that it is the one to believe."""
+    if settings.oidc_issuer != LOCAL_ISSUER or settings.oidc_jwks:
+        return None
+    return LocalIssuer(_directory(settings), settings.oidc_issuer)
+
+
+def verifier(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Verifier:
+    """The verifier that the settings describe. Raises SettingsError when they do not describe a safe one."""
+    is_google = settings.oidc_issuer in GOOGLE_ISSUERS
+    if settings.trust_platform_tokens and not is_google:
+        raise SettingsError(
+            f"trust_platform_tokens: only Cloud Run checks signatures for us, so oidc_issuer must be Google's, not {settings.oidc_issuer!r}"
+        )
+    return Verifier(
+        _keys(settings, http, clock),
+        issuers=GOOGLE_ISSUERS if is_google else frozenset({settings.oidc_issuer}),
+        clock=clock,
+        trust_platform=settings.trust_platform_tokens,
+    )
+
+
+def tokens(settings: Settings, account: str, http: httpx.AsyncClient, clock: Clock) -> Tokens:
+    """Tokens for our own requests as `account`; on Google Cloud the instance's own account, whatever is asked."""
+    issuer = local_issuer(settings)
+    return MetadataTokens(http, clock) if issuer is None else LocalTokens(issuer, account, clock)
+
+
+def _keys(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> KeySource:
+    where = settings.oidc_jwks
+    if where.startswith(("https://", "http://")):
+        return JwksSource(where, http, clock)
+    if where:
+        return FileKeys(Path(where))
+    if settings.oidc_issuer == LOCAL_ISSUER:
+        return FileKeys(_directory(settings) / JWKS_FILE)
+    if settings.oidc_issuer in GOOGLE_ISSUERS:
+        return JwksSource(GOOGLE_JWKS, http, clock)
+    raise SettingsError(
+        f"oidc_jwks: where are the keys of {settings.oidc_issuer!r}? an https:// address or a file"
+    )
+
+
+def _directory(settings: Settings) -> Path:
+    return settings.data_dir / "issuer"
