@@ -1,0 +1,36 @@
+"""Settings: read once, every problem named at once, no secret shown."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from careflow.errors import SettingsError
+from careflow.settings import load_settings
+
+
+def test_every_bad_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAREFLOW_ROUND_HOURS", "8,x")
+    monkeypatch.setenv("CAREFLOW_TIME_ZONE", "Mars/Olympus")
+    monkeypatch.setenv("CAREFLOW_CALL_LEASE", "-1")
+    monkeypatch.setenv("CAREFLOW_PULSE_URL", "ftp://x")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    for name in ("ROUND_HOURS", "TIME_ZONE", "CALL_LEASE", "PULSE_URL"):
+        assert f"CAREFLOW_{name}" in str(refused.value)
+
+
+def test_lists_maps_and_durations_are_read_as_a_person_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAREFLOW_ROUND_HOURS", "20, 8")
+    monkeypatch.setenv("CAREFLOW_ELEVENLABS_VOICES", "en=anna,es=luz")
+    monkeypatch.setenv("CAREFLOW_RETRY_SPACING", "90.5")
+    settings = load_settings()
+    assert settings.round_hours == (8, 20)
+    assert settings.elevenlabs_voices == {"en": "anna", "es": "luz"}
+    assert settings.retry_spacing == timedelta(seconds=90.5)
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAREFLOW_TWILIO_AUTH_TOKEN", "very-secret-value")
+    assert "very-secret-value" not in repr(load_settings())
