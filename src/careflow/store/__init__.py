@@ -1,0 +1,1 @@
+"""The ledger and the roster: implementations of `careflow.ports.Store`."""

@@ -1,0 +1,137 @@
+"""Records to documents and back: JSON-ready objects with camelCase keys, the same in every store."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import UTC, date, datetime, time
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from careflow.core.attempts import Attempt
+from careflow.core.calls import Call
+from careflow.core.checkins import Alert, CheckIn, Interaction
+from careflow.core.patients import DoNotCall, Patient
+from careflow.core.rounds import Execution, Round
+
+T = TypeVar("T")
+Convert = Callable[[Any], Any]
+
+
+class Codec(Generic[T]):
+    """Turns records of one frozen dataclass into documents and back.
+
+    Instants become RFC 3339 text in UTC, times and dates ISO 8601 text, enums their value, sets sorted lists, tuples of
+    (text, value) pairs an object. A key that a document lacks takes the field's default, so that fields can be
+    added; a key that the record lacks is ignored, so that fields can be dropped.
+    """
+
+    def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
+        hints = typing.get_type_hints(kind)
+        self._fields = [
+            (item.name, _camel(item.name), *_converters(hints[item.name]))
+            for item in fields(kind)  # type: ignore[arg-type]
+        ]
+        self._required = {
+            _camel(item.name)
+            for item in fields(kind)  # type: ignore[arg-type]
+            if item.default is MISSING and item.default_factory is MISSING
+        }
+
+    def to_document(self, record: T) -> dict[str, Any]:
+        """The record as an object that `json.dumps` takes. Raises ValueError for an instant without a zone."""
+        document = {}
+        for name, key, encode, _ in self._fields:
+            value = getattr(record, name)
+            document[key] = value if encode is None or value is None else encode(value)
+        return document
+
+    def from_document(self, document: dict[str, Any]) -> T:
+        """The record of a document. Raises ValueError naming the keys that it lacks."""
+        values = {}
+        for name, key, _, decode in self._fields:
+            if key in document:
+                value = document[key]
+                values[name] = value if decode is None or value is None else decode(value)
+        try:
+            return self._kind(**values)
+        except TypeError as error:
+            missing = ", ".join(sorted(self._required - document.keys()))
+            raise ValueError(f"{self._kind.__name__} document lacks {missing}") from error
+
+    def dumps(self, record: T) -> str:
+        """The document as compact JSON."""
+        return json.dumps(self.to_document(record), ensure_ascii=False, separators=(",", ":"))
+
+    def loads(self, text: str) -> T:
+        """The record of `dumps`' text."""
+        return self.from_document(json.loads(text))
+
+
+def _camel(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+def _instant(value: datetime) -> str:
+    if value.tzinfo is None:
+        raise ValueError("an instant must be an aware datetime")
+    return value.astimezone(UTC).isoformat()
+
+
+_PLAIN: dict[Any, tuple[Convert | None, Convert | None]] = {
+    str: (None, None),
+    int: (None, None),
+    float: (None, None),
+    bool: (None, None),
+    datetime: (_instant, datetime.fromisoformat),
+    date: (date.isoformat, date.fromisoformat),
+    time: (time.isoformat, time.fromisoformat),
+}
+
+
+def _converters(hint: Any) -> tuple[Convert | None, Convert | None]:
+    """How a value of this type is written and read; None where JSON has it as it is. None itself never gets here."""
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = [argument for argument in arguments if argument is not type(None)]
+        return _converters(inner)
+    if origin is frozenset:
+        encode, decode = _each(arguments[0])
+        return lambda values: sorted(encode(values)), lambda values: frozenset(decode(values))
+    if origin is tuple and arguments[1:] == (...,):
+        if typing.get_origin(arguments[0]) is tuple:
+            return dict, lambda pairs: tuple(pairs.items())
+        encode, decode = _each(arguments[0])
+        return encode, lambda values: tuple(decode(values))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda value: value.value, hint
+    if is_dataclass(hint):
+        codec = Codec(typing.cast(type[Any], hint))
+        return codec.to_document, codec.from_document
+    raise TypeError(f"no JSON form for {hint}")
+
+
+def _each(hint: Any) -> tuple[Convert, Convert]:
+    encode, decode = _converters(hint)
+    return (
+        list if encode is None else lambda values: [encode(value) for value in values],
+        list if decode is None else lambda values: [decode(value) for value in values],
+    )
+
+
+PATIENT = Codec(Patient)
+DO_NOT_CALL = Codec(DoNotCall)
+ROUND = Codec(Round)
+EXECUTION = Codec(Execution)
+CALL = Codec(Call)
+ATTEMPT = Codec(Attempt)
+CHECK_IN = Codec(CheckIn)
+INTERACTION = Codec(Interaction)
+ALERT = Codec(Alert)
