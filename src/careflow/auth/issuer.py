@@ -1,4 +1,4 @@
-"""The local issuer: tokens with the claims that Google's have, signed by a key of our own that only local configuration accepts."""
+"""The local issuer: tokens with the claims that Google's have, signed by a key that only local settings accept."""
 
 from __future__ import annotations
 

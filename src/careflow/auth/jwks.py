@@ -169,7 +169,7 @@ def _public_key(entry: Mapping[str, Any]) -> RSAPublicKey | None:
 
 
 def cache_age(cache_control: str) -> timedelta:
-    """How long an answer with this Cache-Control header holds (RFC 9111 section 5.2.2), in bounds; 5 minutes when it does not say."""
+    """How long an answer with this Cache-Control header holds (RFC 9111 section 5.2.2), in bounds; 5 minutes by default."""
     directives = cache_control.lower()
     if "no-store" in directives or "no-cache" in directives:
         return timedelta(0)

@@ -75,23 +75,25 @@ class RequireToken:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         here = [rule for rule in self._rules if _matches(rule.path, scope["path"])]
-        if not here:
-            return await _refuse(send, 404, "not-found", "there is nothing here")
-        allowed = sorted({method for rule in here for method in rule.methods})
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         rules = [rule for rule in here if method in rule.methods]
-        if not rules:
-            message = f"method not allowed; accepted: {', '.join(allowed)}"
-            return await _refuse(send, 405, "method-not-allowed", message, allow=", ".join(allowed))
-        try:
-            scope["user"] = CallerUser(await self._verify(scope, rules))
-        except AuthError as error:
-            headers = {} if error.status == 403 else {"www-authenticate": _challenge(error.code)}
-            return await _refuse(send, error.status, error.code, str(error), **headers)
-        except KeysUnavailable as error:
-            message = "tokens cannot be verified now; try again later"
-            return await _refuse(send, 503, error.code, message, retry_after="10")
-        await self._app(scope, receive, send)
+        allowed = ", ".join(sorted({method for rule in here for method in rule.methods}))
+        if not here:
+            await _refuse(send, 404, "not-found", "there is nothing here")
+        elif not rules:
+            message = f"method not allowed; accepted: {allowed}"
+            await _refuse(send, 405, "method-not-allowed", message, allow=allowed)
+        else:
+            try:
+                scope["user"] = CallerUser(await self._verify(scope, rules))
+            except AuthError as error:
+                headers = {} if error.status == 403 else {"www-authenticate": _challenge(error.code)}
+                await _refuse(send, error.status, error.code, str(error), **headers)
+            except KeysUnavailable as error:
+                message = "tokens cannot be verified now; try again later"
+                await _refuse(send, 503, error.code, message, retry_after="10")
+            else:
+                await self._app(scope, receive, send)
 
     async def _verify(self, scope: Scope, rules: Sequence[Rule]) -> Claims:
         """The claims under the first rule that accepts the token; the last rule's refusal when none does."""

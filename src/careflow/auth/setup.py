@@ -29,7 +29,8 @@ def verifier(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Verif
     is_google = settings.oidc_issuer in GOOGLE_ISSUERS
     if settings.trust_platform_tokens and not is_google:
         raise SettingsError(
-            f"trust_platform_tokens: only Cloud Run checks signatures for us, so oidc_issuer must be Google's, not {settings.oidc_issuer!r}"
+            "trust_platform_tokens: only Cloud Run checks signatures for us, so oidc_issuer must be"
+            f" {min(GOOGLE_ISSUERS, key=len)} or {max(GOOGLE_ISSUERS, key=len)}, not {settings.oidc_issuer!r}"
         )
     return Verifier(
         _keys(settings, http, clock),

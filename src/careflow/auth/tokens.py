@@ -29,8 +29,8 @@ class _Cache:
         self._tokens: dict[str, tuple[str, datetime]] = {}
 
     def held(self, audience: str, *, margin: timedelta) -> str | None:
-        token, expires_at = self._tokens.get(audience, ("", datetime.min.replace(tzinfo=UTC)))
-        return token if self._clock.now() < expires_at - margin else None
+        token, expires_at = self._tokens.get(audience, (None, None))
+        return token if expires_at is not None and self._clock.now() + margin < expires_at else None
 
     async def get(self, audience: str, fetch: Callable[[], Awaitable[tuple[str, datetime]]]) -> str:
         if token := self.held(audience, margin=_RENEW):

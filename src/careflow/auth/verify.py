@@ -1,6 +1,7 @@
 """Verification of OIDC identity tokens (OpenID Connect Core 3.1.3.7, RFC 7519, RFC 8725), one check after another.
 
-Everything but the lookup of the key is pure; the time is the Clock's, never the machine's. No error and no reason code holds any part of a token.
+Everything but the lookup of the key is pure; the time is the Clock's, never the machine's. No error and no reason
+code holds any part of a token.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def check_claims(
     audience = _audience(claims.get("aud"), audiences)
     expires_at = _instant(claims, "exp")
     issued_at = _instant(claims, "iat")
-    if now >= expires_at + leeway:
+    if now - leeway >= expires_at:
         raise Unauthenticated("expired")
     if issued_at > now + leeway:
         raise Unauthenticated("issued-in-the-future")
@@ -208,7 +209,7 @@ def _json_object(part: str) -> Mapping[str, Any]:
 
 
 def _decode(part: str) -> bytes:
-    """Base64url without padding. Only the one spelling of a value is accepted: PyJWT would ignore the last letter's spare bits."""
+    """Base64url without padding, in a value's one spelling: PyJWT would ignore the spare bits of the last letter."""
     try:
         raw = part.encode("ascii")
         decoded = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
