@@ -33,9 +33,14 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Final words of the patient. May be empty, repeated or late."""
+    """Final words of the patient. May be empty or repeated.
+
+    `late` words were begun before the present prompt, or came after they were given up: a red flag or a wish in them counts,
+    but they answer nothing and change nothing else.
+    """
 
     text: str
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
