@@ -236,7 +236,7 @@ def _run_under_savepoint(connection: sqlite3.Connection, job: _Job) -> None:
     connection.execute("SAVEPOINT job")
     try:
         job.result = job.work(connection)
-    except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+    except BaseException as error:
         job.error = error
         if not connection.in_transaction:
             # SQLite itself rolls everything back after some errors (full disk, I/O); sqlite.org/lang_transaction.html

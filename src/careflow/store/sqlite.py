@@ -328,15 +328,11 @@ class SqliteStore:
     async def interactions(
         self, hospital_id: str, patient_id: str | None = None, *, round_id: str | None = None
     ) -> Sequence[Interaction]:
-        return await self._list(
-            codec.INTERACTION,
-            """
-            SELECT document FROM interactions
-            WHERE hospital_id = ?1 AND (?2 IS NULL OR patient_id = ?2) AND (?3 IS NULL OR round_id = ?3)
-            ORDER BY started_at, id
-            """,
-            (hospital_id, patient_id, round_id),
-        )
+        if patient_id is not None:
+            return await self._list(
+                codec.INTERACTION, _INTERACTIONS_OF_PATIENT, (hospital_id, patient_id, round_id)
+            )
+        return await self._list(codec.INTERACTION, _INTERACTIONS_OF_ROUND, (hospital_id, round_id))
 
     async def add_alert(self, alert: Alert) -> bool:
         return await self._database.write(lambda connection: _add_alert(connection, alert))
@@ -344,15 +340,7 @@ class SqliteStore:
     async def alerts(
         self, hospital_id: str, *, open_only: bool = False, round_id: str | None = None
     ) -> Sequence[Alert]:
-        return await self._list(
-            codec.ALERT,
-            """
-            SELECT document FROM alerts
-            WHERE hospital_id = ?1 AND (?2 = 0 OR open = 1) AND (?3 IS NULL OR round_id = ?3)
-            ORDER BY raised_at, id
-            """,
-            (hospital_id, open_only, round_id),
-        )
+        return await self._list(codec.ALERT, _OPEN_ALERTS if open_only else _ALERTS, (hospital_id, round_id))
 
     async def acknowledge_alert(self, hospital_id: str, alert_id: str, *, by: str, at: datetime) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
@@ -397,6 +385,23 @@ class SqliteStore:
 _ROUND = "SELECT document FROM rounds WHERE hospital_id = ? AND id = ?"
 _CALL = "SELECT document FROM calls WHERE hospital_id = ? AND id = ?"
 _ATTEMPT = "SELECT document FROM attempts WHERE id = ?"
+
+_INTERACTIONS_OF_PATIENT = """
+    SELECT document FROM interactions
+    WHERE hospital_id = ?1 AND patient_id = ?2 AND (?3 IS NULL OR round_id = ?3) ORDER BY started_at, id
+"""
+_INTERACTIONS_OF_ROUND = """
+    SELECT document FROM interactions
+    WHERE hospital_id = ?1 AND (?2 IS NULL OR round_id = ?2) ORDER BY started_at, id
+"""
+_ALERTS = """
+    SELECT document FROM alerts
+    WHERE hospital_id = ?1 AND (?2 IS NULL OR round_id = ?2) ORDER BY raised_at, id
+"""
+_OPEN_ALERTS = """
+    SELECT document FROM alerts
+    WHERE hospital_id = ?1 AND (?2 IS NULL OR round_id = ?2) AND open = 1 ORDER BY raised_at, id
+"""
 
 
 def _one(connection: sqlite3.Connection, kind: Codec[T], sql: str, values: Sequence[Any]) -> T | None:

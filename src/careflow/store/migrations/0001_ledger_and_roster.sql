@@ -63,7 +63,7 @@ CREATE TABLE calls (
     document TEXT NOT NULL
 );
 CREATE UNIQUE INDEX one_call_per_patient_and_round ON calls (hospital_id, round_id, patient_id);
-CREATE INDEX calls_of_round ON calls (hospital_id, round_id, id);
+CREATE INDEX calls_of_round ON calls (hospital_id, round_id, id, state);
 CREATE INDEX calls_counted ON calls (hospital_id, round_id, state, outcome, reason);
 
 -- Diallings. The two partial indexes are the last guard of invariant 1.

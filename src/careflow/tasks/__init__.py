@@ -1,0 +1,1 @@
+"""The queue that carries calls and closings to Pulse: implementations of `careflow.ports.TaskQueue`."""
