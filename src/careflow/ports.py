@@ -76,7 +76,8 @@ class Store(Protocol):
 
     `update_*` methods compare `version` with the stored one, store the record with version + 1 and answer whether they did.
     Lists are ordered as said; pages are asked for with `after` (exclusive) and `limit`.
-    Raises StoreUnavailable when nothing can be written now.
+    A record of another hospital is never seen, not even by its id, and `update_*` answers False for it.
+    Raises StoreUnavailable when nothing can be written now; then nothing was changed.
     """
 
     # patients and the do-not-call list
@@ -97,7 +98,10 @@ class Store(Protocol):
     async def candidates(
         self, hospital_id: str, schedule_hour: int, *, after: str = "", limit: int = 1000
     ) -> Sequence[Candidate]:
-        """Patients whose `hours` hold `schedule_hour` or who have own times, ordered by patient id."""
+        """Patients whose `hours` hold `schedule_hour` or who have own times, ordered by patient id.
+
+        Who may not be phoned is among them: the round records why (`core.patients.bar`).
+        """
         ...
 
     async def roster_revision(self, hospital_id: str) -> int:
@@ -105,14 +109,16 @@ class Store(Protocol):
         ...
 
     async def hospitals(self) -> Sequence[str]:
-        """Ids of all hospitals that have patients or rounds."""
+        """Ids of all hospitals that have patients or rounds, ascending."""
         ...
 
     async def add_do_not_call(self, entry: DoNotCall) -> None:
         """Idempotent on (hospital, phone, patient)."""
         ...
 
-    async def on_do_not_call(self, hospital_id: str, patient_id: str, phone: str | None) -> bool: ...
+    async def on_do_not_call(self, hospital_id: str, patient_id: str, phone: str | None) -> bool:
+        """Whether an entry names the patient, or holds the number, whoever was on the telephone."""
+        ...
 
     # rounds and executions
 
@@ -132,7 +138,9 @@ class Store(Protocol):
 
     async def update_round(self, round_: Round) -> bool: ...
 
-    async def add_execution(self, execution: Execution) -> None: ...
+    async def add_execution(self, execution: Execution) -> None:
+        """Idempotent on the id; a later record of the same id replaces the earlier."""
+        ...
 
     async def executions(self, hospital_id: str, *, limit: int = 50) -> Sequence[Execution]:
         """Latest first."""
@@ -141,7 +149,7 @@ class Store(Protocol):
     # calls
 
     async def create_calls(self, calls: Sequence[Call]) -> int:
-        """Create those whose (round, patient) is new, all or none durable; how many were new."""
+        """Create those whose (round, patient) is new, all or none durable; how many were new. The others stay as they are."""
         ...
 
     async def call(self, hospital_id: str, call_id: str) -> Call | None: ...
@@ -168,10 +176,12 @@ class Store(Protocol):
         ...
 
     async def renew_lease(self, hospital_id: str, call_id: str, *, owner: str, lease_until: datetime) -> bool:
-        """Extend the lease if `owner` still has it. Does not change `version`."""
+        """Extend the lease if the call is CALLING and `owner` still has it, over or not. Does not change `version`."""
         ...
 
-    async def update_call(self, call: Call) -> bool: ...
+    async def update_call(self, call: Call) -> bool:
+        """Never shortens a lease that its owner renewed after reading the call."""
+        ...
 
     # attempts and what they leave
 
@@ -179,9 +189,12 @@ class Store(Protocol):
         """Store the intent to dial; one transaction in which all of this is checked, in this order:
 
         1. an attempt with this id exists -> EXISTS;
-        2. the call is stored, CALLING, and its `attempt_id` is this attempt's -> else CALL_OVER;
+        2. the call is stored for this hospital, round and patient, CALLING, and its `attempt_id` is this attempt's -> else CALL_OVER;
         3. no other attempt of the patient or to the number (in any round or hospital) is not ENDED -> else LINE_BUSY;
-        4. `guard(patient, on_do_not_call)` is None -> else REFUSED with its reason.
+        4. `guard(patient, on_do_not_call)` is None -> else REFUSED with its reason; an unknown patient is refused as "inactive".
+
+        `on_do_not_call` is about the patient, the patient's number as stored now, and the number of the attempt. The guard may be
+        asked more than once and must have no effects.
         """
         ...
 
@@ -197,7 +210,9 @@ class Store(Protocol):
         """All that are not ENDED, of every hospital, oldest intent first."""
         ...
 
-    async def update_attempt(self, attempt: Attempt) -> bool: ...
+    async def update_attempt(self, attempt: Attempt) -> bool:
+        """False also when its `call_sid` is another attempt's."""
+        ...
 
     async def end_attempt(
         self,
@@ -208,7 +223,10 @@ class Store(Protocol):
         do_not_call: DoNotCall | None = None,
         alerts: Sequence[Alert] = (),
     ) -> bool:
-        """Compare-and-store the ended attempt together with everything it leaves: all or none."""
+        """Compare-and-store the ended attempt together with everything it leaves: all or none.
+
+        Of the alerts those with a new id are added. Raises ValueError when the attempt is not ENDED.
+        """
         ...
 
     async def check_in(self, hospital_id: str, attempt_id: str) -> CheckIn | None: ...
@@ -237,7 +255,9 @@ class Store(Protocol):
         """Prove that the store can be written now. Raises StoreUnavailable."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Finish what was asked for, then close. Does nothing the second time; everything else raises StoreUnavailable then."""
+        ...
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------
@@ -261,11 +281,14 @@ class TaskQueue(Protocol):
     """Deliver each task at least once, not before it is due; 2xx ends it, anything else is retried with backoff, in bounds."""
 
     async def enqueue(self, tasks: Sequence[Task]) -> int:
-        """Durably add those whose (queue, name) is not waiting; how many were added. All or none become durable."""
+        """Durably add those whose (queue, name) is neither waiting nor being delivered; how many were added.
+
+        All or none become durable. Raises ValueError for an unknown queue or a name that does not match.
+        """
         ...
 
     async def cancel(self, queue: str, name: str) -> bool:
-        """Forget a task that is not being delivered; whether it was there."""
+        """Forget a waiting task; False when there is none, or it is being delivered."""
         ...
 
     async def depth(self, queue: str) -> int:
