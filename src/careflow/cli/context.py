@@ -1,0 +1,66 @@
+"""What the commands that look at a data directory share: settings, the open store, the right hospital."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from careflow.errors import CareflowError
+from careflow.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from careflow.store.sqlite import SqliteStore
+
+DataDir = Annotated[
+    Path | None, Parameter(help="Data directory (default: CAREFLOW_DATA_DIR or ./careflow-data).")
+]
+Hospital = Annotated[str | None, Parameter(help="Hospital id (default: CAREFLOW_HOSPITAL_ID).")]
+Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document.")]
+
+
+class NotFound(CareflowError):
+    """There is no such record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An open store and what to look for in it."""
+
+    settings: Settings
+    store: SqliteStore
+    hospital_id: str
+
+
+def settings_for(data_dir: Path | None, hospital: str | None = None) -> Settings:
+    """The settings from the environment, with the command's own words first."""
+    words: dict[str, object] = {}
+    if data_dir is not None:
+        words["data_dir"] = data_dir
+    if hospital is not None:
+        words["hospital_id"] = hospital
+    return load_settings(**words)
+
+
+@asynccontextmanager
+async def opened(
+    data_dir: Path | None, hospital: str | None = None, *, create: bool = False
+) -> AsyncIterator[Context]:
+    """The context of a command. Without `create` the data directory must be there."""
+    from careflow.store.sqlite import SqliteStore
+
+    settings = settings_for(data_dir, hospital)
+    if not create and not settings.data_dir.is_dir():
+        raise NotFound(
+            f"there is no data directory {settings.data_dir}: start with `careflow up` or `careflow roster import`, "
+            "or name another one with --data-dir"
+        )
+    store = await SqliteStore.open(settings.data_dir)
+    try:
+        yield Context(settings, store, settings.hospital_id)
+    finally:
+        await store.close()
