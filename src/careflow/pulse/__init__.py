@@ -1,0 +1,1 @@
+"""The Pulse agent: plans rounds, holds calls, closes rounds. Never imports `careflow.caller`."""

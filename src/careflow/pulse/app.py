@@ -1,0 +1,346 @@
+"""Pulse's HTTP surface: the trigger, the queue's tasks, health, the agent card, a round's summary."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import structlog
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.responses import JSONResponse
+
+from careflow.auth.middleware import Rule
+from careflow.core.retry import RetryPolicy
+from careflow.core.rounds import Execution, Round
+from careflow.ports import CallerAgent, Clock, Store, TaskQueue
+from careflow.pulse import errors
+from careflow.pulse.calling import CallHandler, Handled
+from careflow.pulse.card import agent_card
+from careflow.pulse.closing import Closed, Closer
+from careflow.pulse.payload import (
+    HOSPITAL_ID,
+    ROUND_ID,
+    CallTask,
+    CloseTask,
+    Refused,
+    TriggerPayload,
+    read_body,
+    trigger_of,
+)
+from careflow.pulse.planning import Planner
+from careflow.pulse.recovery import Recovery
+from careflow.settings import Settings
+
+PUBLIC_PATHS = ("/healthz", "/readyz", "/.well-known/agent-card.json")
+
+
+def pulse_rules(settings: Settings) -> tuple[Rule, ...]:
+    """Who may do what (design section 7), for `auth.middleware.RequireToken`."""
+    audience = settings.pulse_audience or settings.pulse_url
+    scheduler = frozenset({settings.scheduler_account})
+    queue = frozenset({settings.queue_account})
+    post, get = frozenset({"POST"}), frozenset({"GET"})
+    readers = scheduler | queue | {settings.pulse_account}
+    return (
+        Rule(path="/", methods=post, accounts=scheduler, audience=audience),
+        Rule(path="/tasks/*", methods=post, accounts=queue, audience=audience),
+        Rule(path="/rounds/*", methods=get, accounts=readers, audience=audience),
+    )
+
+
+def create_pulse(
+    *,
+    store: Store,
+    queue: TaskQueue,
+    caller: CallerAgent,
+    clock: Clock,
+    settings: Settings,
+    ids: Callable[[], str],
+    recover_at_start: bool = True,
+) -> FastAPI:
+    """The Pulse agent as an ASGI app, without its door: wrap it in `RequireToken(app, rules=pulse_rules(settings), ...)`.
+
+    `ids` makes unguessable unique ids (executions, lease owners). With `recover_at_start` the lifespan rebuilds tasks
+    from the store beside the first requests. `app.state.recovery` offers the same to others. Closes nothing it was given.
+    """
+    policy = RetryPolicy(max_attempts=settings.max_attempts, spacing=settings.retry_spacing)
+    batch = settings.planning_batch
+    planner = Planner(store, queue, clock, round_hours=settings.round_hours, batch=batch)
+    handler = CallHandler(store, queue, caller, clock, ids=ids, policy=policy, lease=settings.call_lease)
+    closer = Closer(
+        store,
+        queue,
+        caller,
+        clock,
+        planner,
+        policy=policy,
+        grace=settings.attempt_deadline,
+        batch=batch,
+    )
+    recovery = Recovery(store, queue, clock, planner, closer, batch=batch)
+    log = structlog.get_logger("careflow.pulse")
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        recovering = asyncio.ensure_future(recovery.recover_until_done()) if recover_at_start else None
+        yield
+        if recovering is not None:
+            recovering.cancel()
+            with suppress(asyncio.CancelledError):
+                await recovering
+
+    app = FastAPI(
+        title="CareFlow Pulse",
+        version=_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # "/tasks/call/" is another path, not this one: a redirect would be followed without its token.
+        redirect_slashes=False,
+    )
+    app.state.recovery = recovery
+    errors.install(app)
+
+    @app.post(
+        "/",
+        summary="Trigger a round",
+        description=(
+            "Opens the round that the trigger means, or finds it, and plans it. Idempotent: a duplicate, late or "
+            "concurrent delivery gets the same answer. 200 means that every call and its task are durable."
+        ),
+        responses=_answers("The round is planned", _PLANNED, 400, 401, 403, 413, 415, 503),
+        openapi_extra=_takes(_trigger_schema(settings)),
+        response_class=JSONResponse,
+    )
+    async def trigger(request: Request) -> JSONResponse:
+        payload = await read_body(request, TriggerPayload, settings)
+        wanted = trigger_of(payload, settings)
+        received_at = clock.now()
+        await closer.settle_older_rounds()
+        round_ = await planner.run(wanted)
+        execution = Execution(
+            id=ids(),
+            hospital_id=round_.hospital_id,
+            round_id=round_.id,
+            received_at=received_at,
+            finished_at=clock.now(),
+            trigger_type=wanted.trigger_type,
+            source=wanted.source,
+            schedule_hour=wanted.schedule_hour,
+            job_name=request.headers.get("x-cloudscheduler-jobname", "")[:500],
+            patients_queried=round_.patients_queried,
+            calls_initiated=round_.calls_initiated,
+            skipped=sum(count for _, count in round_.skipped),
+        )
+        await store.add_execution(execution)
+        log.info(
+            "Scheduled rounds triggered",
+            source=wanted.source,
+            scheduleHour=wanted.schedule_hour,
+            patientsQueried=round_.patients_queried,
+            callsInitiated=round_.calls_initiated,
+            roundId=round_.id,
+            executionId=execution.id,
+            environment=wanted.environment,
+            hospitalId=round_.hospital_id,
+            triggerType=wanted.trigger_type,
+        )
+        return JSONResponse(_planned(round_))
+
+    @app.post(
+        "/tasks/call",
+        summary="Hold one call",
+        description=(
+            "Called by the queue. Claims the call, has its attempt made and follows it to its end. 200 means that the "
+            "call has its outcome or that its next task is there; 409 asks the queue to come back later."
+        ),
+        responses=_answers("Durable", _status("ended", "waiting"), 400, 401, 403, 404, 409, 413, 415, 503),
+        openapi_extra=_takes(CallTask.model_json_schema(by_alias=True)),
+        response_class=JSONResponse,
+    )
+    async def call(request: Request) -> JSONResponse:
+        task = await read_body(request, CallTask, settings)
+        match await handler.handle(task.hospital_id, task.call_id):
+            case Handled.UNKNOWN:
+                raise Refused(404, "unknown-call", "callId: there is no such call of this hospital", "callId")
+            case Handled.HELD:
+                raise Refused(409, "held", "the call is held by another delivery; come back later")
+            case Handled.NOT_DUE:
+                raise Refused(409, "not-due", "the call is not due yet; come back later")
+            case (Handled.ENDED | Handled.WAITING) as handled:
+                return JSONResponse({"status": handled.value})
+
+    @app.post(
+        "/tasks/close",
+        summary="Close one round",
+        description=(
+            "Called by the queue at the end of the round's window. Gives every open call its outcome and writes the "
+            "summary; 409 while a telephone call is still going on."
+        ),
+        responses=_answers("Durable", _status("closed", "later"), 400, 401, 403, 404, 409, 413, 415, 503),
+        openapi_extra=_takes(CloseTask.model_json_schema(by_alias=True)),
+        response_class=JSONResponse,
+    )
+    async def close(request: Request) -> JSONResponse:
+        task = await read_body(request, CloseTask, settings)
+        match await closer.close(task.hospital_id, task.round_id):
+            case Closed.UNKNOWN:
+                raise _unknown_round()
+            case Closed.OPEN:
+                raise Refused(409, "open", "a call of the round is still going on; come back later")
+            case Closed.NOT_DUE:
+                raise Refused(409, "not-due", "the round's window is not over yet; come back later")
+            case (Closed.CLOSED | Closed.LATER) as closed:
+                return JSONResponse({"status": closed.value})
+
+    @app.get(
+        "/rounds/{roundId}",
+        summary="One round as it stands",
+        responses=_answers("The round", _ROUND, 400, 401, 403, 404, 503),
+        response_class=JSONResponse,
+    )
+    async def round_summary(
+        round_id: Annotated[str, Path(alias="roundId", json_schema_extra={"pattern": ROUND_ID})],
+        hospital_id: Annotated[
+            str | None, Query(alias="hospitalId", json_schema_extra={"pattern": HOSPITAL_ID})
+        ] = None,
+    ) -> JSONResponse:
+        round_ = await store.round(hospital_id or settings.hospital_id, round_id)
+        if round_ is None:
+            raise _unknown_round()
+        return JSONResponse(await _as_it_stands(store, round_))
+
+    @app.get("/healthz", summary="The process answers", responses=_answers("Alive", _status("ok")))
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get(
+        "/readyz",
+        summary="The store can be written",
+        responses=_answers("Ready", _status("ready"), 503),
+    )
+    async def readyz() -> dict[str, str]:
+        await store.check()
+        return {"status": "ready"}
+
+    @app.get("/.well-known/agent-card.json", summary="The A2A agent card")
+    async def card() -> dict[str, Any]:
+        return agent_card(version=app.version)
+
+    return app
+
+
+def _planned(round_: Round) -> dict[str, Any]:
+    return {
+        "roundId": round_.id,
+        "status": "planned",
+        "patientsQueried": round_.patients_queried,
+        "callsInitiated": round_.calls_initiated,
+        "skipped": dict(round_.skipped),
+    }
+
+
+async def _as_it_stands(store: Store, round_: Round) -> dict[str, Any]:
+    """The stored answer, the window, and the calls counted now."""
+    counts = await store.count_calls(round_.hospital_id, round_.id)
+    states: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
+    for (state, outcome, _reason), count in sorted(counts.items()):
+        states[state] = states.get(state, 0) + count
+        if outcome:
+            outcomes[outcome] = outcomes.get(outcome, 0) + count
+    return _planned(round_) | {
+        "status": _status_of(round_),
+        "hospitalId": round_.hospital_id,
+        "scheduleHour": round_.schedule_hour,
+        "timezone": round_.time_zone,
+        "localDate": round_.local_date.isoformat(),
+        "windowStart": round_.window_start.isoformat(),
+        "windowEnd": round_.window_end.isoformat(),
+        "calls": states,
+        "outcomes": outcomes,
+    }
+
+
+def _status_of(round_: Round) -> str:
+    if round_.closed_at is not None:
+        return "closed"
+    return "planned" if round_.planned_at is not None else "planning"
+
+
+def _unknown_round() -> Refused:
+    return Refused(404, "unknown-round", "roundId: there is no such round of this hospital", "roundId")
+
+
+def _version() -> str:
+    try:
+        return version("careflow-pulse")
+    except PackageNotFoundError:
+        return "0"
+
+
+# --- OpenAPI ---------------------------------------------------------------------------------------------------
+
+_COUNTS = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}}
+_PLANNED: dict[str, Any] = {
+    "type": "object",
+    "required": ["roundId", "status", "patientsQueried", "callsInitiated", "skipped"],
+    "properties": {
+        "roundId": {"type": "string", "pattern": ROUND_ID},
+        "status": {"type": "string", "enum": ["planned", "planning", "closed"]},
+        "patientsQueried": {"type": "integer", "minimum": 0},
+        "callsInitiated": {"type": "integer", "minimum": 0},
+        "skipped": _COUNTS,
+    },
+}
+_ROUND: dict[str, Any] = {
+    "type": "object",
+    "required": [*_PLANNED["required"], "hospitalId", "calls", "outcomes", "windowStart", "windowEnd"],
+    "properties": {
+        **_PLANNED["properties"],
+        "hospitalId": {"type": "string"},
+        "scheduleHour": {"type": "integer"},
+        "timezone": {"type": "string"},
+        "localDate": {"type": "string", "format": "date"},
+        "windowStart": {"type": "string", "format": "date-time"},
+        "windowEnd": {"type": "string", "format": "date-time"},
+        "calls": _COUNTS,
+        "outcomes": _COUNTS,
+    },
+}
+
+
+def _trigger_schema(settings: Settings) -> dict[str, Any]:
+    """The payload's schema, with what this deployment accepts: its hours and its own environment."""
+    schema = TriggerPayload.model_json_schema(by_alias=True)
+    schema["properties"]["scheduleHour"]["enum"] = list(settings.round_hours)
+    schema["properties"]["environment"]["enum"] = [settings.environment]
+    return schema
+
+
+def _takes(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, **_json(schema)}}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _answers(description: str, schema: dict[str, Any], *refusals: int) -> dict[int | str, dict[str, Any]]:
+    answers = errors.documented(*refusals)
+    answers[200] = {"description": description, **_json(schema)}
+    return answers
+
+
+def _status(*values: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["status"],
+        "properties": {"status": {"type": "string", "enum": list(values)}},
+    }
+
+
+__all__ = ["PUBLIC_PATHS", "create_pulse", "pulse_rules"]

@@ -1,0 +1,53 @@
+"""At start: what the ledger says is open gets its tasks again, whatever the queue remembers."""
+
+from __future__ import annotations
+
+import structlog
+
+from careflow.errors import StoreError
+from careflow.ports import Clock, Store, TaskQueue
+from careflow.pulse.closing import Closer
+from careflow.pulse.outbox import close_task, ensure_call_tasks
+from careflow.pulse.planning import Planner
+
+
+class Recovery:
+    """Rebuilds tasks from the store. Adding a task that is there adds nothing, so it may run at any time."""
+
+    def __init__(
+        self, store: Store, queue: TaskQueue, clock: Clock, planner: Planner, closer: Closer, *, batch: int
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+        self._planner = planner
+        self._closer = closer
+        self._batch = batch
+        self._log = structlog.get_logger("careflow.pulse")
+
+    async def recover(self) -> None:
+        """For every round that is not closed: finish its planning, then ensure its close task and its open calls' tasks.
+
+        Rounds whose window is over only get their close task; closing settles their calls. Raises StoreUnavailable.
+        """
+        await self._closer.settle_older_rounds()
+        now = self._clock.now()
+        for round_ in await self._store.unclosed_rounds():
+            if round_.window_end <= now:
+                continue
+            await self._queue.enqueue([close_task(round_, now)])
+            if round_.planned_at is None:
+                await self._planner.plan(round_)
+                added = 0
+            else:
+                added = await ensure_call_tasks(self._store, self._queue, round_, self._batch)
+            self._log.info("Round recovered", hospitalId=round_.hospital_id, roundId=round_.id, count=added)
+
+    async def recover_until_done(self, *, pause_seconds: float = 5.0) -> None:
+        """`recover`, again after a pause while the store cannot be used."""
+        while True:
+            try:
+                return await self.recover()
+            except StoreError as error:
+                self._log.warning("Recovery waits for the store", exc_info=error)
+                await self._clock.sleep(pause_seconds)

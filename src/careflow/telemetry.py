@@ -1,0 +1,117 @@
+"""Structured logs: one JSON object a line, in the form Google Cloud Logging reads (severity, message, time), ids only.
+
+A log line can only carry the keys of `FIELDS`; anything else is dropped and named in `dropped`. So a name, a number or
+a word of a patient cannot reach the log by a slip: there is no key for it (invariant 7).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from careflow.ports import Clock
+
+FIELDS = frozenset(
+    {
+        # Google's structured form
+        "severity", "message", "time", "component", "labels", "httpRequest",
+        "logging.googleapis.com/trace", "logging.googleapis.com/spanId",
+        # ids
+        "hospitalId", "roundId", "callId", "attemptId", "executionId", "alertId", "patientId", "callSid", "streamSid",
+        "jobName", "taskName", "queue", "account",
+        # the trigger and the round
+        "source", "scheduleHour", "timezone", "triggerType", "environment", "patientsQueried", "callsInitiated",
+        "skipped", "outcomes", "status", "revision",
+        # what happened
+        "state", "outcome", "reason", "disposition", "ending", "failure", "kind", "code", "triage", "number", "attempts",
+        "dueAt", "count", "seconds", "bytes", "method", "route", "httpStatus", "version", "port", "url", "script", "language",
+        "error", "where", "logger", "dropped",
+    }
+)  # fmt: skip
+"""Every key a log line may have. `patientId` is the roster's id, never a name; `url` is a base URL of ours."""
+
+_SEVERITY = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
+_CHATTY = ("httpx", "httpcore", "uvicorn.access", "websockets", "a2a")  # they log URLs and bodies
+
+Event = MutableMapping[str, Any]
+
+
+def configure_logging(
+    component: str, *, level: str = "INFO", clock: Clock | None = None, stream: TextIO | None = None
+) -> None:
+    """Send structlog's and the standard library's records to `stream` (stderr when None) as JSON lines.
+
+    `clock` gives the `time` field; None leaves it out (the collector stamps the line). Called once, at start.
+    """
+    processors = _processors(component, clock)
+    structlog.configure(
+        processors=[*processors, structlog.processors.JSONRenderer(sort_keys=False)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_LibraryFormatter(processors))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def where(error: BaseException) -> str:
+    """Where the error was raised, as `module:line`: enough to find it, and none of its words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    last = frames[-1]
+    return f"{last.filename.rpartition('/')[2]}:{last.lineno}"
+
+
+def only_known_fields(logger: object, method: str, event: Event) -> Event:
+    """Drop every key that is not in `FIELDS`, and say which were dropped."""
+    unknown = sorted(key for key in event if key not in FIELDS)
+    for key in unknown:
+        del event[key]
+    if unknown:
+        event["dropped"] = unknown
+    return event
+
+
+def _processors(component: str, clock: Clock | None) -> list[structlog.typing.Processor]:
+    def google_form(logger: object, method: str, event: Event) -> Event:
+        error = event.pop("exc_info", None)
+        formed: dict[str, Any] = {
+            "severity": _SEVERITY.get(method, "DEFAULT"),
+            "message": event.pop("event", ""),
+            "component": component,
+        }
+        if clock is not None:
+            formed["time"] = clock.now().isoformat().replace("+00:00", "Z")
+        if error is True:
+            error = sys.exc_info()[1]
+        if isinstance(error, BaseException):
+            formed |= {"error": type(error).__name__, "where": where(error)}
+        return {**formed, **event}
+
+    return [structlog.contextvars.merge_contextvars, google_form, only_known_fields]
+
+
+class _LibraryFormatter(logging.Formatter):
+    """Records of other libraries in the same form. Their tracebacks are reduced to the error's class and place."""
+
+    def __init__(self, processors: list[structlog.typing.Processor]) -> None:
+        super().__init__()
+        self._render = structlog.processors.JSONRenderer(sort_keys=False)
+        self._processors = processors
+
+    def format(self, record: logging.LogRecord) -> str:
+        event: Any = {"event": record.getMessage(), "logger": record.name}
+        if record.exc_info and record.exc_info[1] is not None:
+            event["exc_info"] = record.exc_info[1]
+        for processor in self._processors:
+            event = processor(None, record.levelname.lower(), event)
+        return str(self._render(None, record.levelname.lower(), event))
