@@ -189,7 +189,7 @@ class Store(Protocol):
         """Store the intent to dial; one transaction in which all of this is checked, in this order:
 
         1. an attempt with this id exists -> EXISTS;
-        2. the call is stored for this hospital, round and patient, CALLING, and its `attempt_id` is this attempt's -> else CALL_OVER;
+        2. the call is stored (of this hospital, round and patient), CALLING, and its `attempt_id` is this one -> else CALL_OVER;
         3. no other attempt of the patient or to the number (in any round or hospital) is not ENDED -> else LINE_BUSY;
         4. `guard(patient, on_do_not_call)` is None -> else REFUSED with its reason; an unknown patient is refused as "inactive".
 
