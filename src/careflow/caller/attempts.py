@@ -60,8 +60,9 @@ class CallStep:
 class AttemptDesk:
     """Begins attempts, takes what the provider and the bridge report of them, ends them, and settles what a crash left.
 
-    `tokens_factory` makes unguessable stream secrets; `recovery` reads the checkpoints of dead conversations. All methods may be called for the same attempt in any order, repeatedly
-    and from several processes; an attempt ends once, and its disposition never changes. Raises StoreUnavailable.
+    `tokens_factory` makes unguessable stream secrets; `recovery` reads the checkpoints of dead conversations. All methods
+    may be called for the same attempt in any order, repeatedly and from several processes; an attempt ends once, and its
+    disposition never changes. Raises StoreUnavailable.
     """
 
     def __init__(
@@ -225,26 +226,26 @@ class AttemptDesk:
 
         A token opens one stream. The attempt's `checkpoint` is not empty when an earlier stream broke in the conversation.
         """
+        attempt = await self._store.attempt(attempt_id)
+        if attempt is None or not same_token(attempt.stream_token, token):
+            return None
+        if await self._dialler.adopt(attempt_id, call_sid) is None:
+            return None
         accepted = False
 
         def begun(attempt: Attempt) -> Attempt | None:
             nonlocal accepted
             accepted = (
-                same_token(attempt.stream_token, token)
-                and attempt.state is not AttemptState.ENDED
+                attempt.state is not AttemptState.ENDED
                 and attempt.cancel_requested_at is None
-                and attempt.call_sid in (None, call_sid)
+                and same_token(attempt.stream_token, token)  # of two streams with one token, the first
             )
             if not accepted:
                 return None
-            changes: dict[str, Any] = {
-                "call_sid": call_sid,
-                "stream_token": StreamPass.parse(token).accepted(self._tokens()).token(),
-            }
+            opened = replace(attempt, stream_token=StreamPass.parse(token).accepted(self._tokens()).token())
             if attempt.state is AttemptState.ANSWERED:
-                return replace(attempt, **changes)
-            now = self._clock.now()
-            return move(attempt, AttemptState.ANSWERED, now, dialled_at=attempt.dialled_at or now, **changes)
+                return opened
+            return move(opened, AttemptState.ANSWERED, self._clock.now())
 
         attempt = await self._book.change(attempt_id, begun)
         if not accepted:

@@ -11,7 +11,10 @@ from careflow.core import attempts
 from careflow.core.attempts import Attempt, AttemptState
 from careflow.core.checkins import CheckIn, Interaction
 from careflow.core.patients import DoNotCall
+from careflow.errors import StoreError
 from careflow.ports import Clock, Store
+
+_TRIES = 100  # a change that loses so often is refused for another reason than a race
 
 
 class AttemptBook:
@@ -24,7 +27,7 @@ class AttemptBook:
 
     async def change(self, attempt_id: str, changed: Callable[[Attempt], Attempt | None]) -> Attempt | None:
         """Store `changed(attempt)`, or nothing when that is None. The attempt as now stored; None when it is unknown."""
-        while True:
+        for _ in range(_TRIES):
             attempt = await self.store.attempt(attempt_id)
             if attempt is None:
                 return None
@@ -34,6 +37,9 @@ class AttemptBook:
             if await self.store.update_attempt(wanted):
                 self.watch.notify(attempt_id)
                 return replace(wanted, version=attempt.version + 1)
+        raise StoreError(
+            f"attempt {attempt_id}: not stored in {_TRIES} tries, each time another change was first"
+        )
 
     async def end(
         self,

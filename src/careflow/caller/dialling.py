@@ -23,8 +23,8 @@ class Limits:
 
     `attempt_deadline` after the intent an attempt is hung up and ended. A call is declared never created after two empty
     listings `list_pause` apart, and not before `unknown_for` after the intent: longer than any create may take.
-    A conversation gets `last_words` to record itself after its call ended, six times that when it runs in this process. `settle_every` is the pause between passes.
-    `resumes` bounds how often a call whose stream broke is connected again.
+    A conversation gets `last_words` to record itself after its call ended, six times that when it runs in this process.
+    `settle_every` is the pause between passes. `resumes` bounds how often a call whose stream broke is connected again.
     """
 
     attempt_deadline: timedelta = timedelta(minutes=20)
@@ -67,6 +67,9 @@ class Dialler:
 
     async def adopt(self, attempt_id: str, call_sid: str, *, live: bool = True) -> Attempt | None:
         """Give the attempt its call. The attempt if the call is its own, else None: then the call is hung up while `live`."""
+        owner = await self._book.store.attempt_of_call_sid(call_sid)
+        if owner is not None and owner.id != attempt_id:
+            return None  # somebody else's call: not ours to end
 
         def adopted(attempt: Attempt) -> Attempt | None:
             if attempt.call_sid is not None or attempt.state is AttemptState.ENDED:
