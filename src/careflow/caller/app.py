@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -16,8 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from careflow.auth.middleware import RequireToken, Rule
-from careflow.auth.verify import Verifier
+from careflow.auth.middleware import Rule
 from careflow.caller.a2a import RETRY_AFTER_SECONDS, AttemptTasks, caller_card
 from careflow.caller.attempts import AttemptDesk
 from careflow.caller.watch import Watch
@@ -26,12 +24,22 @@ from careflow.errors import StoreUnavailable
 from careflow.ports import Store
 from careflow.settings import Settings
 
-log = logging.getLogger(__name__)
-
 MAX_BODY_BYTES = 64 * 1024
 _CARD = "/.well-known/agent-card.json"
-_PUBLIC = ("/healthz", "/readyz", _CARD, "/twilio/*")  # Twilio signs what it sends to /twilio
+PUBLIC_PATHS = ("/healthz", "/readyz", _CARD, "/twilio/*")  # Twilio signs what it sends to /twilio
 _STOPPING_SECONDS = 5.0
+
+
+def caller_rules(settings: Settings) -> list[Rule]:
+    """Who may order attempts: the Pulse Agent's account, and nobody else."""
+    return [
+        Rule(
+            path="/",
+            methods=frozenset({"POST"}),
+            accounts=frozenset({settings.pulse_account}),
+            audience=settings.caller_audience or settings.caller_url,
+        )
+    ]
 
 
 def create_caller(
@@ -39,30 +47,22 @@ def create_caller(
     desk: AttemptDesk,
     watch: Watch,
     store: Store,
-    verifier: Verifier,
-    scripts: Iterable[str],
     settings: Settings,
     routes: Sequence[BaseRoute] = (),
 ) -> FastAPI:
-    """The Caller's app. `routes` are the media bridge's; `scripts` the names of the scripts that may be ordered.
+    """The Caller's app, to be put behind `RequireToken` with `caller_rules` and `PUBLIC_PATHS`. `routes` are the media bridge's.
 
-    While it runs, the desk settles open attempts. The bridge and the store are the composition root's to close.
+    The composition root runs `desk.run` beside it and closes the store after it.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        settling = asyncio.create_task(desk.run())
-        try:
-            yield
-        finally:
-            settling.cancel()
-            with suppress(asyncio.CancelledError):
-                await settling
-            # What is cut here is settled at the next start; a few seconds spare most of it.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(desk.close(), _STOPPING_SECONDS)
+        yield
+        # What is cut after a few seconds is settled at the next start.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(desk.close(), _STOPPING_SECONDS)
 
-    names = frozenset(scripts)
+    names = desk.scripts
     release = _version()
     app = FastAPI(
         title="CareFlow Caller Agent", version=release, lifespan=lifespan, docs_url=None, redoc_url=None
@@ -89,13 +89,6 @@ def create_caller(
     app.add_exception_handler(StoreUnavailable, _store_down)
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
-    rule = Rule(
-        path="/",
-        methods=frozenset({"POST"}),
-        accounts=frozenset({settings.pulse_account}),
-        audience=settings.caller_audience or settings.caller_url,
-    )
-    app.add_middleware(RequireToken, verifier=verifier, rules=[rule], public=_PUBLIC)
     return app
 
 

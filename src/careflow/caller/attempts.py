@@ -89,6 +89,11 @@ class AttemptDesk:
         self._held: set[str] = set()  # conversations that run in this process
         self._work: set[asyncio.Task[Any]] = set()
 
+    @property
+    def scripts(self) -> frozenset[str]:
+        """The names of the scripts that an order may ask for."""
+        return frozenset(self._recovery.scripts)
+
     # beginning
 
     async def begin(self, order: AttemptOrder) -> BeginResult:
