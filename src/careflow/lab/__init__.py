@@ -1,0 +1,1 @@
+"""A telephone network to practise on: wire-compatible stand-ins for Twilio and ElevenLabs, and simulated patients."""
