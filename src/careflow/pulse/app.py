@@ -34,6 +34,9 @@ from careflow.pulse.planning import Planner
 from careflow.pulse.recovery import Recovery
 from careflow.settings import Settings
 
+OPEN_ROUND_RETRY_SECONDS = 90
+"""So that the queue's bounded retries outlast the grace that telephone calls have at a window's end."""
+
 PUBLIC_PATHS = ("/healthz", "/readyz", "/.well-known/agent-card.json")
 
 
@@ -190,7 +193,12 @@ def create_pulse(
             case Closed.UNKNOWN:
                 raise _unknown_round()
             case Closed.OPEN:
-                raise Refused(409, "open", "a call of the round is still going on; come back later")
+                raise Refused(
+                    409,
+                    "open",
+                    "a call of the round is still going on; come back later",
+                    retry_after=OPEN_ROUND_RETRY_SECONDS,
+                )
             case Closed.NOT_DUE:
                 raise Refused(409, "not-due", "the round's window is not over yet; come back later")
             case (Closed.CLOSED | Closed.LATER) as closed:

@@ -29,6 +29,8 @@ from careflow.errors import CareflowError, ProviderError, StoreUnavailable
 from careflow.ports import AttemptOrder, AttemptView, CallerAgent, Clock, Store, TaskQueue
 from careflow.pulse.outbox import call_task
 
+CALLER_WAIT = timedelta(seconds=60)
+
 
 class Handled(StrEnum):
     """What came of a delivered call task. The first two are durable and end the task; the others bring it back later."""
@@ -70,8 +72,9 @@ class CallHandler:
     async def handle(self, hospital_id: str, call_id: str) -> Handled:
         """Do what the call needs now; returns when that is durable.
 
-        Raises ProviderError when the Caller cannot be reached (the call is given up at once, for the next delivery) and
-        StoreUnavailable when nothing can be written (the lease runs out by itself).
+        When the Caller cannot be reached the call waits in the ledger and has a new task: a queue gives a task up after so
+        many failures, and an outage may outlast them. Raises StoreUnavailable when nothing can be written; then the
+        lease runs out by itself.
         """
         owner = self._ids()  # of this delivery: two deliveries in one process must exclude each other too
         now = self._clock.now()
@@ -117,7 +120,12 @@ class CallHandler:
                         call = await _stored(self._store, step.call)  # before the Caller hears of it
                 case Follow():
                     pass
-            view = await self._follow(call, owner, step.attempt_id, step.number)
+            try:
+                view = await self._follow(call, owner, step.attempt_id, step.number)
+            except ProviderError as error:
+                self._log.warning("Caller not reached", **_ids_of(call), code=error.code)
+                later = Later(at=self._clock.now() + CALLER_WAIT, reason="caller-unavailable")
+                return await self._wait(call, later, None)
             if view.refused == CALL_OVER:
                 raise _Changed
             if view.refused:
@@ -152,7 +160,7 @@ class CallHandler:
         return Handled.ENDED
 
     async def _follow(self, call: Call, owner: str, attempt_id: str, number: int) -> AttemptView:
-        """The attempt's last view, while the lease is renewed. Gives the call up when the Caller cannot be reached."""
+        """The attempt's last view, while the lease is renewed. Raises ProviderError when the Caller cannot be reached."""
         round_ = await self._store.round(call.hospital_id, call.round_id)
         if round_ is None:
             raise LookupError(f"round {call.round_id} is gone")
@@ -174,9 +182,6 @@ class CallHandler:
                 renewing.result()
                 raise _Changed
             return following.result()
-        except ProviderError:
-            await self._give_up(call)
-            raise
         finally:
             following.cancel()
             renewing.cancel()
@@ -211,10 +216,6 @@ class CallHandler:
                     return
             except StoreUnavailable:
                 continue  # two more tries before the lease is over; and nobody else can take it from this store
-
-    async def _give_up(self, call: Call) -> None:
-        """Let the next delivery have the call at once, not when the lease runs out. If that fails, it runs out."""
-        await self._store.update_call(replace(call, lease_until=self._clock.now()))
 
 
 async def finish_call(store: Store, call: Call, step: Finish, attempt: Attempt | None, now: datetime) -> bool:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from careflow.errors import ProviderError, StoreUnavailable
+from careflow.errors import StoreUnavailable
 from careflow.pulse.payload import Refused
 
 RETRY_AFTER_SECONDS = 30
@@ -59,16 +59,17 @@ def install(app: FastAPI) -> None:
 
     async def refused(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refused)
-        return error_response(error.status, error.code, str(error), field=error.field)
+        headers = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        return error_response(error.status, error.code, str(error), field=error.field, headers=headers)
 
     async def unavailable(_request: Request, error: Exception) -> JSONResponse:
         _log().warning("Store unavailable", exc_info=error)
-        return _try_later("store-unavailable", "the store cannot be written now; try again later")
-
-    async def provider(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, ProviderError)
-        _log().warning("Caller unreachable", code=error.code, exc_info=error)
-        return _try_later("caller-unavailable", "the Caller agent cannot be reached now; try again later")
+        return error_response(
+            503,
+            "store-unavailable",
+            "the store cannot be written now; try again later",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
 
     async def http(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -82,7 +83,6 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(StoreUnavailable, unavailable)
-    app.add_exception_handler(ProviderError, provider)
     app.add_exception_handler(HTTPException, http)
     app.add_middleware(_LastResort)
 
@@ -111,10 +111,6 @@ class _LastResort:
             if not started:
                 response = error_response(500, "internal", "the request failed on our side; see the log")
                 await response(scope, receive, send)
-
-
-def _try_later(code: str, message: str) -> JSONResponse:
-    return error_response(503, code, message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def _log() -> Any:

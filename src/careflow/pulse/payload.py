@@ -21,18 +21,31 @@ HOSPITAL_ID = r"^[a-z0-9][a-z0-9-]{0,39}$"
 ROUND_ID = r"^[a-z][a-z0-9]{0,19}-[a-z0-9][a-z0-9-]{0,39}-[0-9]{8}-[0-9]{2}$"
 _ZONE = r"^[A-Za-z][A-Za-z0-9_+-]{0,31}(/[A-Za-z0-9_+-]{1,31}){0,2}$"
 
+_Hospital = Annotated[str, Field(pattern=HOSPITAL_ID)]
 _HospitalId = Annotated[str, Field(pattern=HOSPITAL_ID, alias="hospitalId")]
 _RoundId = Annotated[str, Field(pattern=ROUND_ID, alias="roundId")]
 
 
 class Refused(CareflowError):
-    """The request is refused; `status` is the HTTP status, `code` a short machine word, `field` the culprit."""
+    """The request is refused.
 
-    def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
+    `status` is the HTTP status, `code` a short machine word, `field` the culprit, `retry_after` seconds.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        field: str | None = None,
+        *,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.field = field
+        self.retry_after = retry_after
 
 
 class _Body(BaseModel):
@@ -50,7 +63,7 @@ class TriggerPayload(_Body):
     trigger_type: Annotated[Literal["scheduled", "manual", "forced"], Field(alias="triggerType")]
     source: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$")]
     environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,19}$")]
-    hospital_id: _HospitalId | None = Field(None, alias="hospitalId")
+    hospital_id: Annotated[_Hospital | None, Field(alias="hospitalId")] = None
 
 
 class CallTask(_Body):
