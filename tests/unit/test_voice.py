@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import wave
 
 import pytest
@@ -102,7 +103,7 @@ class TestDamage:
         parts = frames(VOICE.speak("one two three four five six"))
         del parts[len(parts) // 2]
         (utterance,) = heard(*parts)
-        assert utterance.text.startswith("one two") and utterance.text.endswith("five six")
+        assert re.fullmatch("one two .*five six", utterance.text)
 
     def test_transcoding_loses_the_words(self) -> None:
         audio = VOICE.speak("yes I did")
@@ -113,7 +114,8 @@ class TestDamage:
         audio = VOICE.speak("my chest hurts badly")
         (utterance,) = heard(audio[: len(audio) * 2 // 3], SILENCE * 40)
         assert not utterance.complete
-        assert utterance.text and "my chest hurts badly".startswith(utterance.text)
+        assert utterance.text
+        assert "my chest hurts badly".startswith(utterance.text)
 
     def test_hearing_goes_on_in_the_middle_without_losing_a_word(self) -> None:
         text = "the quick brown fox jumps over it"
@@ -149,7 +151,8 @@ class TestSound:
 
     def test_is_audible_while_silence_is_not(self) -> None:
         assert level(VOICE.speak(SENTENCES[1])) > 30 > 1 > level(SILENCE)
-        assert is_speech(VOICE.speak("aha")[320:480]) and not is_speech(SILENCE)
+        assert is_speech(VOICE.speak("aha")[320:480])
+        assert not is_speech(SILENCE)
 
     def test_voices_differ_and_each_is_always_the_same(self) -> None:
         sounds = {name: VOICE.speak("hello", voice=name) for name in ("agent", "a", "b", "c", "d", "e", "f")}
@@ -163,7 +166,8 @@ class TestSound:
             pcm = file.readframes(file.getnframes())
         left = b"".join(pcm[at : at + 2] for at in range(0, len(pcm), 4))
         right = b"".join(pcm[at + 2 : at + 4] for at in range(0, len(pcm), 4))
-        assert left[: 2 * len(agent)] == to_pcm16(agent) and not any(left[2 * len(agent) :])
+        assert left[: 2 * len(agent)] == to_pcm16(agent)
+        assert not any(left[2 * len(agent) :])
         assert right == to_pcm16(patient)
 
     def test_mu_law_bytes_survive_linear_samples(self) -> None:

@@ -257,6 +257,6 @@ def _message(audio: bytes, *, commit: bool = False) -> str:
 
 def _silent_logger() -> logging.Logger:
     """A logger that says nothing: at DEBUG the library would write down the key and the patient's words."""
-    logger = logging.Logger("careflow.listening", level=logging.CRITICAL)
+    logger = logging.Logger("careflow.listening", level=logging.CRITICAL)  # noqa: LOG001 - no other part shall reach it
     logger.addHandler(logging.NullHandler())
     return logger

@@ -66,17 +66,18 @@ SOUNDS: dict[str, Sound] = {
     "j": Sound((500, 2200, 2900), 0.065, hiss=0.6, gain=0.50, closure=0.025),
 }
 
-_SPELLINGS: dict[str, tuple[str, ...]] = {
-    **{letter: (letter,) for letter in "aeioumnlrwyvzsfhptkbdgj"},
-    **{"c": ("k",), "q": ("k",), "x": ("k", "s"), "ñ": ("n", "y")},
-    **{"th": ("th",), "sh": ("sh",), "ch": ("ch",), "ph": ("f",), "ng": ("ng",), "ck": ("k",), "wh": ("w",)},
-    **{"qu": ("k", "w"), "ll": ("l",), "rr": ("r",), "ss": ("s",), "tt": ("t",), "gh": ("h",)},
-    **{"ee": ("i",), "ea": ("i",), "oo": ("u",), "ou": ("a", "u"), "ow": ("o", "u"), "ai": ("e", "i")},
-    **{"ay": ("e", "i"), "igh": ("a", "i"), "er": ("er",), "ir": ("er",), "ur": ("er",), "the": ("dh", "ah")},
-    **{"0": ("z", "i", "r", "o"), "1": ("w", "ah", "n"), "2": ("t", "u"), "3": ("th", "r", "i")},
-    **{"4": ("f", "o", "r"), "5": ("f", "a", "i", "v"), "6": ("s", "i", "k", "s"), "7": ("s", "e", "v", "n")},
-    **{"8": ("e", "i", "t"), "9": ("n", "a", "i", "n")},
+# fmt: off
+_SPELLINGS: dict[str, tuple[str, ...]] = {letter: (letter,) for letter in "aeioumnlrwyvzsfhptkbdgj"} | {
+    "c": ("k",), "q": ("k",), "x": ("k", "s"), "ñ": ("n", "y"),
+    "th": ("th",), "sh": ("sh",), "ch": ("ch",), "ph": ("f",), "ng": ("ng",), "ck": ("k",), "wh": ("w",),
+    "qu": ("k", "w"), "ll": ("l",), "rr": ("r",), "ss": ("s",), "tt": ("t",), "gh": ("h",),
+    "ee": ("i",), "ea": ("i",), "oo": ("u",), "ou": ("a", "u"), "ow": ("o", "u"), "ai": ("e", "i"),
+    "ay": ("e", "i"), "igh": ("a", "i"), "er": ("er",), "ir": ("er",), "ur": ("er",), "the": ("dh", "ah"),
+    "0": ("z", "i", "r", "o"), "1": ("w", "ah", "n"), "2": ("t", "u"), "3": ("th", "r", "i"),
+    "4": ("f", "o", "r"), "5": ("f", "a", "i", "v"), "6": ("s", "i", "k", "s"), "7": ("s", "e", "v", "n"),
+    "8": ("e", "i", "t"), "9": ("n", "a", "i", "n"),
 }
+# fmt: on
 _PAUSES_SECONDS = {**dict.fromkeys(",;:", 0.16), **dict.fromkeys(".?!…", 0.30)}
 _LONGEST_SPELLING = 3
 
