@@ -1,4 +1,4 @@
-"""What the bridge's tests share: a small questionnaire, a desk, an ear that reads bytes, and a telephone that plays what it gets."""
+"""What the bridge's tests share: a small questionnaire, a desk, an ear that reads bytes, a telephone that plays."""
 
 from __future__ import annotations
 
@@ -318,7 +318,9 @@ class Telephone:
 
     async def send(self, **frame: Any) -> None:
         self._sequence += 1
-        await self.send_text(json.dumps({"sequenceNumber": str(self._sequence), "streamSid": STREAM, **frame}))
+        await self.send_text(
+            json.dumps({"sequenceNumber": str(self._sequence), "streamSid": STREAM, **frame})
+        )
 
     async def connect(self, **parameters: str) -> None:
         await self.send_text(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
