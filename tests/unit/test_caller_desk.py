@@ -1,0 +1,389 @@
+"""What the provider and the bridge report of an attempt: in any order, any number of times, one end."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.caller_support import NOW, World, world
+
+from careflow.caller.attempts import AttemptDesk, Step
+from careflow.caller.stream_pass import StreamPass
+from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending
+from careflow.core.checkins import AlertKind, CheckIn, Triage
+from careflow.core.conversation import Finished
+from careflow.ports import AttemptOrder
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path) as made:
+        yield made
+
+
+async def dialled(here: World, desk: AttemptDesk, number: int = 1) -> tuple[AttemptOrder, str]:
+    order = await here.ready(number=number)
+    result = await desk.begin(order)
+    assert result.attempt is not None
+    assert result.attempt.call_sid is not None
+    return order, result.attempt.call_sid
+
+
+async def talking(here: World, desk: AttemptDesk) -> tuple[AttemptOrder, str]:
+    order, sid = await dialled(here, desk)
+    here.phone.becomes(sid, "in-progress")
+    step = await desk.answered(order.attempt_id, sid)
+    assert step.attempt is not None
+    assert await desk.stream_started(order.attempt_id, step.attempt.stream_token, sid)
+    return order, sid
+
+
+def check_in(attempt: Attempt, *, identified: bool = True) -> CheckIn:
+    return CheckIn(
+        id=attempt.id,
+        hospital_id=attempt.hospital_id,
+        round_id=attempt.round_id,
+        call_id=attempt.call_id,
+        patient_id=attempt.patient_id,
+        script="morning",
+        script_version="1",
+        language="en",
+        identity_confirmed=identified,
+        triage=Triage.YELLOW,
+        started_at=NOW,
+        ended_at=NOW,
+    )
+
+
+REPORTS = {
+    "completed": ["initiated", "ringing", "in-progress", "completed"],
+    "voicemail": ["initiated", "ringing", "in-progress", "amd", "completed"],
+    "busy": ["initiated", "ringing", "busy"],
+    "no-answer": ["initiated", "ringing", "no-answer"],
+    "failed": ["initiated", "failed"],
+}
+ENDS = {
+    "completed": (Disposition.ANSWERED, Ending.HUNG_UP, ""),
+    "voicemail": (Disposition.VOICEMAIL, None, ""),
+    "busy": (Disposition.BUSY, None, ""),
+    "no-answer": (Disposition.NO_ANSWER, None, ""),
+    "failed": (Disposition.FAILED, None, "invalid-number"),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_callbacks_in_any_order_and_number_give_the_same_end(data: st.DataObject) -> None:
+    story = data.draw(st.sampled_from(sorted(REPORTS)))
+    events = data.draw(st.permutations(REPORTS[story]))
+    repeats = data.draw(st.lists(st.sampled_from(REPORTS[story]), max_size=4))
+
+    async def run() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            async with world(Path(directory)) as here:
+                desk = here.desk()
+                order, sid = await dialled(here, desk)
+                if story == "voicemail":
+                    here.phone.becomes(sid, "completed", answered_by="machine_end_beep")
+                for event in [*events, *repeats]:
+                    if event == "amd":
+                        await desk.machine(order.attempt_id, "machine_end_beep", sid)
+                    else:
+                        await desk.status(
+                            order.attempt_id, sid, event, sip_code="404" if event == "failed" else ""
+                        )
+                attempt = await here.attempt(order)
+                assert attempt.state is AttemptState.ENDED
+                assert (attempt.disposition, attempt.ending, attempt.failure) == ENDS[story]
+                assert len(await here.store.interactions("h1")) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("status", "sip_code", "disposition", "failure"),
+    [
+        ("failed", "404", Disposition.FAILED, "invalid-number"),
+        ("failed", "604", Disposition.FAILED, "invalid-number"),
+        ("failed", "486", Disposition.BUSY, ""),
+        ("failed", "480", Disposition.NO_ANSWER, ""),
+        ("failed", "603", Disposition.REFUSED, "sip-603"),
+        ("busy", "603", Disposition.REFUSED, "sip-603"),
+        ("failed", "503", Disposition.FAILED, "sip-503"),
+        ("failed", "", Disposition.FAILED, "failed"),
+        ("canceled", "", Disposition.FAILED, "cancelled-by-provider"),
+    ],
+)
+async def test_the_networks_answer_decides_the_disposition(
+    here: World, status: str, sip_code: str, disposition: Disposition, failure: str
+) -> None:
+    desk = here.desk()
+    order, sid = await dialled(here, desk)
+    await desk.status(order.attempt_id, sid, status, sip_code=sip_code)
+    attempt = await here.attempt(order)
+    assert (attempt.disposition, attempt.failure) == (disposition, failure)
+
+
+async def test_a_foreign_call_reporting_for_the_attempt_is_hung_up_and_changes_nothing(here: World) -> None:
+    desk = here.desk()
+    order, sid = await dialled(here, desk)
+    stray = here.phone.add("+12125550123", status="ringing")
+    await desk.status(order.attempt_id, stray, "ringing")
+    attempt = await here.attempt(order)
+    assert (attempt.state, attempt.call_sid) == (AttemptState.DIALLED, sid)
+    assert here.phone.live == [sid]
+
+
+async def test_another_attempts_live_call_is_not_hung_up_by_a_misdirected_callback(here: World) -> None:
+    desk = here.desk()
+    first, busy = await dialled(here, desk)
+    await desk.status(first.attempt_id, busy, "busy")
+    here.phone.becomes(busy, "busy")
+    second, live = await dialled(here, desk, number=2)
+    await desk.status(first.attempt_id, live, "ringing")
+    assert here.phone.live == [live]
+    assert (await here.attempt(second)).call_sid == live
+
+
+async def test_an_unknown_attempt_is_nobodys(here: World) -> None:
+    desk = here.desk()
+    assert await desk.status("nobody-1", "CA1", "completed") is None
+    assert await desk.machine("nobody-1", "human", "CA1") is None
+    assert (await desk.answered("nobody-1", "CA1")).step is Step.HANG_UP
+    assert await desk.stream_started("nobody-1", "t", "CA1") is None
+    assert not await desk.cancel("nobody-1")
+
+
+async def test_a_stream_token_opens_one_stream(here: World) -> None:
+    desk = here.desk()
+    order, sid = await dialled(here, desk)
+    token = (await here.attempt(order)).stream_token
+    assert await desk.stream_started(order.attempt_id, "0.0.guess", sid) is None
+    assert await desk.stream_started(order.attempt_id, token, "CA" + "f" * 32) is None
+    begun = await desk.stream_started(order.attempt_id, token, sid)
+    assert begun is not None
+    assert begun.state is AttemptState.ANSWERED
+    assert await desk.stream_started(order.attempt_id, token, sid) is None
+
+
+async def test_of_two_streams_with_one_token_one_is_accepted(here: World) -> None:
+    desk, other = here.desk(), here.desk()
+    order, sid = await dialled(here, desk)
+    token = (await here.attempt(order)).stream_token
+    both = await asyncio.gather(*[one.stream_started(order.attempt_id, token, sid) for one in (desk, other)])
+    assert len([attempt for attempt in both if attempt]) == 1
+
+
+async def test_a_result_is_stored_whole_and_then_the_call_is_hung_up(here: World) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    result = check_in(await here.attempt(order))
+    await desk.conversation_over(order.attempt_id, Finished(ending=Ending.COMPLETE), result)
+    attempt = await here.attempt(order)
+    assert (attempt.disposition, attempt.ending) == (Disposition.ANSWERED, Ending.COMPLETE)
+    assert await here.store.check_in("h1", order.attempt_id) == result
+    [interaction] = await here.store.interactions("h1")
+    assert (interaction.triage, interaction.ending) == ("yellow", "complete")
+    assert here.phone.hung_up == [sid]
+
+
+async def test_the_first_end_stands(here: World) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    await desk.conversation_over(order.attempt_id, Finished(ending=Ending.COMPLETE), None)
+    await desk.status(order.attempt_id, sid, "completed")
+    await desk.conversation_broken(order.attempt_id)
+    assert not await desk.cancel(order.attempt_id)
+    assert (await here.attempt(order)).ending is Ending.COMPLETE
+
+
+async def test_a_final_status_waits_for_the_conversation_to_record_itself(here: World) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    here.phone.becomes(sid, "completed")
+    reported = asyncio.ensure_future(desk.status(order.attempt_id, sid, "completed"))
+    await here.settled_loop(reported.done)
+    assert not reported.done()
+    await desk.conversation_over(order.attempt_id, Finished(ending=Ending.HUNG_UP), None)
+    attempt = await here.pass_time(reported)
+    assert attempt.ending is Ending.HUNG_UP
+
+
+async def test_a_conversation_that_never_records_itself_counts_as_our_failure(here: World) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    here.phone.becomes(sid, "completed")
+    attempt = await here.pass_time(desk.status(order.attempt_id, sid, "completed"))
+    assert (attempt.disposition, attempt.ending) == (Disposition.ANSWERED, Ending.INTERRUPTED)
+
+
+@pytest.mark.parametrize("patient_asked", [True, False])
+async def test_an_opt_out_is_on_the_list_in_the_same_moment(here: World, patient_asked: bool) -> None:
+    desk = here.desk()
+    order, _ = await talking(here, desk)
+    finished = Finished(
+        ending=Ending.OPTED_OUT, opted_out_patient=patient_asked, opted_out_number=not patient_asked
+    )
+    await desk.conversation_over(order.attempt_id, finished, None)
+    assert await here.store.on_do_not_call("h1", "somebody-else", "+12125550123")
+    assert await here.store.on_do_not_call("h1", "p1", None) is patient_asked
+
+
+async def test_a_machine_that_took_the_call_is_voicemail(here: World) -> None:
+    desk = here.desk()
+    order, _ = await talking(here, desk)
+    await desk.conversation_over(order.attempt_id, Finished(ending=None, voicemail=True), None)
+    assert (await here.attempt(order)).disposition is Disposition.VOICEMAIL
+
+
+@pytest.mark.parametrize(("identified", "disposition"), [(False, "voicemail"), (True, "answered")])
+async def test_a_hang_up_by_a_machine_is_voicemail_unless_the_patient_spoke(
+    here: World, identified: bool, disposition: str
+) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    await desk.machine(order.attempt_id, "machine_start", sid)
+    result = check_in(await here.attempt(order), identified=identified)
+    await desk.conversation_over(order.attempt_id, Finished(ending=Ending.HUNG_UP), result)
+    assert (await here.attempt(order)).disposition == disposition
+
+
+async def test_an_alert_is_stored_once_for_one_cause(here: World) -> None:
+    desk = here.desk()
+    order, _ = await talking(here, desk)
+    for _ in range(2):
+        await desk.raise_alert(order.attempt_id, AlertKind.RED_FLAG, "chest-pain")
+    await desk.raise_alert(order.attempt_id, AlertKind.RED_FLAG, "short-of-breath")
+    assert [alert.code for alert in await here.store.alerts("h1")] == ["chest-pain", "short-of-breath"]
+
+
+async def test_a_checkpoint_is_refused_after_the_end(here: World) -> None:
+    desk = here.desk()
+    order, _ = await talking(here, desk)
+    assert await desk.checkpoint(order.attempt_id, "{}")
+    await desk.conversation_over(order.attempt_id, Finished(ending=Ending.COMPLETE), None)
+    assert not await desk.checkpoint(order.attempt_id, "{1}")
+    assert (await here.attempt(order)).checkpoint == "{}"
+
+
+async def test_a_cancel_from_another_process_hangs_up_and_ends(here: World) -> None:
+    desk = here.desk()
+    order, _ = await talking(here, desk)
+    assert await here.desk().cancel(order.attempt_id)
+    attempt = await here.attempt(order)
+    assert attempt.disposition is Disposition.CANCELLED
+    assert here.phone.live == []
+    await desk.conversation_over(order.attempt_id, Finished(ending=Ending.HUNG_UP), None)
+    assert (await here.attempt(order)).disposition is Disposition.CANCELLED
+
+
+async def test_a_cancel_that_the_provider_did_not_hear_is_finished_later(here: World) -> None:
+    desk = here.desk()
+    order, _ = await dialled(here, desk)
+    here.phone.down = True
+    assert await desk.cancel(order.attempt_id)
+    assert (await here.attempt(order)).state is not AttemptState.ENDED
+    here.phone.down = False
+    await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).disposition is Disposition.CANCELLED
+
+
+async def test_a_broken_stream_is_connected_again_twice_then_apologised_for(here: World) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    await desk.checkpoint(order.attempt_id, "")
+    for resumes in (1, 2):
+        await desk.stream_lost(order.attempt_id)
+        step = await desk.resumed(order.attempt_id, sid)
+        assert step.step is Step.CONNECT
+        assert step.attempt is not None
+        assert StreamPass.parse(step.attempt.stream_token).resumes == resumes
+        assert await desk.stream_started(order.attempt_id, step.attempt.stream_token, sid)
+    step = await desk.resumed(order.attempt_id, sid)
+    assert step.step is Step.APOLOGISE
+    assert (await here.attempt(order)).ending is Ending.INTERRUPTED
+    assert here.phone.live == [sid], "the apology must still be heard"
+    assert (await desk.resumed(order.attempt_id, sid)).step is Step.HANG_UP
+
+
+async def test_a_stream_lost_because_the_patient_hung_up_is_a_hang_up(here: World) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    here.phone.becomes(sid, "completed")
+    await desk.stream_lost(order.attempt_id)
+    assert (await here.attempt(order)).ending is Ending.HUNG_UP
+
+
+async def test_a_held_conversation_is_left_alone_by_settling(here: World) -> None:
+    desk = here.desk()
+    order, _ = await talking(here, desk)
+    here.clock.advance(here.limits.attempt_deadline.total_seconds() + 1)
+    await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).state is AttemptState.ANSWERED
+
+
+async def test_a_follower_sees_changes_of_its_own_process_at_once(here: World) -> None:
+    desk = here.desk()
+    order, sid = await dialled(here, desk)
+    seen: list[AttemptState] = []
+
+    async def follow() -> None:
+        async for attempt in here.watch.changes(order.attempt_id):
+            seen.append(attempt.state)  # noqa: PERF401 - looked at while it grows
+
+    following = asyncio.ensure_future(follow())
+    for status in ("ringing", "busy"):
+        while len(seen) < (1 if status == "ringing" else 2):
+            await asyncio.sleep(0.001)
+        await desk.status(order.attempt_id, sid, status)
+    await asyncio.wait_for(following, 5)  # the clock stands still: nobody polled
+    assert seen == [AttemptState.DIALLED, AttemptState.RINGING, AttemptState.ENDED]
+
+
+async def test_a_follower_sees_changes_of_another_process_within_a_second(here: World) -> None:
+    order, sid = await dialled(here, here.desk())
+    watch = here.watch
+    changes = watch.changes(order.attempt_id, after_version=(await here.attempt(order)).version)
+    following = asyncio.ensure_future(anext(changes))
+    await here.desk().status(order.attempt_id, sid, "ringing")  # another desk has another watch
+    attempt = await here.pass_time(following, step=1.0, at_most=1.0)
+    assert attempt.state is AttemptState.RINGING
+    await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_following_an_unknown_attempt_ends_at_once(here: World) -> None:
+    here.desk()
+    assert [attempt async for attempt in here.watch.changes("nobody-1")] == []
+
+
+async def test_settling_reads_the_calls_state_when_no_callback_came(here: World) -> None:
+    desk = here.desk()
+    order, sid = await dialled(here, desk)
+    here.phone.becomes(sid, "ringing")
+    await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).state is AttemptState.RINGING
+    here.phone.becomes(sid, "completed", answered_by="machine_end_beep")
+    await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).disposition is Disposition.VOICEMAIL
+
+
+async def test_a_call_that_the_provider_does_not_know_is_ended(here: World) -> None:
+    desk = here.desk()
+    order, sid = await dialled(here, desk)
+    del here.phone.calls[sid]
+    await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).failure == "unknown-call"
+
+
+async def test_the_pass_counts_streams_and_resumes() -> None:
+    first = StreamPass(secret="a.b")
+    assert StreamPass.parse(first.token()) == first
+    assert first.accepted("x").streams == 1
+    assert first.accepted("x").resumed("y") == StreamPass(resumes=1, streams=1, secret="y")
+    assert StreamPass.parse("anything") == replace(first, secret="anything")
