@@ -312,6 +312,7 @@ class Telephone:
         self.double: set[int] = set()
         self.swap: set[int] = set()
         self.returns_marks = True
+        self.most_queued_seconds = 0.0
         self._queue: deque[tuple[str, float] | str] = deque()
         self._sequence = 1
         self._text = ""
@@ -346,6 +347,8 @@ class Telephone:
                 audio = base64.b64decode(frame["media"]["payload"], validate=True)
                 self.trace.append(("media", words_of(audio)))
                 self._queue.append((words_of(audio), len(audio) / 8000))
+                queued = sum(item[1] for item in self._queue if isinstance(item, tuple))
+                self.most_queued_seconds = max(self.most_queued_seconds, queued)
             case "mark":
                 self._queue.append(frame["mark"]["name"])
             case "clear":
@@ -353,7 +356,6 @@ class Telephone:
                 if self._text:
                     self.heard.append((self._text, False))
                 self._text = ""
-                self._cleared = [item for item in self._queue if isinstance(item, str)]
                 self._queue = deque(item for item in self._queue if isinstance(item, str))
             case other:
                 raise AssertionError(f"Twilio knows no {other}")
@@ -386,7 +388,7 @@ class Telephone:
 
     async def _react(self, text: str) -> None:
         answer = self.answers.get(text)
-        if isinstance(answer, list) and answer and isinstance(answer[0], list):
+        if isinstance(answer, list) and answer and not isinstance(answer[0], bytes):
             answer = answer.pop(0)
         if isinstance(answer, str):
             await self.send(event="dtmf", dtmf={"track": "inbound_track", "digit": answer})

@@ -40,8 +40,9 @@ from careflow.core.conversation import (
 from careflow.errors import CareflowError, ProviderError, StoreUnavailable
 from careflow.ports import Clock, Speech
 
-# Close codes (RFC 6455 section 7.4.1 and IANA's registry)
-ABNORMAL_CLOSURE = 1006  # no close frame came
+# Close codes (RFC 6455 section 7.4.1 and IANA's registry). All others say that the socket broke, 1005 too: our server reports it
+# when no close frame came.
+NORMAL_CLOSURES = frozenset({1000, 1001})
 SERVICE_RESTART = 1012  # our own server ends its sockets, because it shuts down
 
 log = structlog.get_logger(__name__)
@@ -316,7 +317,7 @@ class Conversation:
                 return
             if closed.code == SERVICE_RESTART:
                 raise Left from closed
-            if closed.code == ABNORMAL_CLOSURE:
+            if closed.code not in NORMAL_CLOSURES:
                 raise StreamLost from closed
             self._tell(HungUp())  # a stream whose `stop` was forgotten
 
