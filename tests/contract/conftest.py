@@ -1,12 +1,14 @@
 """What the contract suites need: each implementation, and records to put into it.
 
-A new implementation of the store adds an opener to OPENERS, one of the queue adds a harness to HARNESSES; the suites stay as they are.
+A new implementation of the store adds an opener to OPENERS, one of the queue a way to build its harness to HARNESSES;
+the suites stay as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +36,7 @@ class Records:
 
     now = NOW
 
-    def patient(self, id: str = "p1", **fields: Any) -> Patient:
+    def patient(self, patient_id: str = "p1", **fields: Any) -> Patient:
         values: dict[str, Any] = {
             "hospital_id": "h1",
             "given_name": "Ada",
@@ -45,7 +47,7 @@ class Records:
             "hours": frozenset({8}),
             "medications": (Medication(name="Lisinopril", dose="10 mg", slots=frozenset({"morning"})),),
         }
-        return Patient(id=id, **{**values, **fields})
+        return Patient(id=patient_id, **{**values, **fields})
 
     def round(self, hospital_id: str = "h1", hour: int = 8, now: datetime = NOW) -> Round:
         trigger = Trigger(
@@ -110,10 +112,10 @@ class Records:
             ended_at=NOW + timedelta(minutes=2),
         )
 
-    def alert(self, attempt: Attempt, id: str = "a1", **fields: Any) -> Alert:
+    def alert(self, attempt: Attempt, alert_id: str = "a1", **fields: Any) -> Alert:
         values: dict[str, Any] = {
             **self._of(attempt),
-            "id": id,
+            "id": alert_id,
             "attempt_id": attempt.id,
             "kind": AlertKind.RED_FLAG,
             "code": "chest-pain",
@@ -121,11 +123,13 @@ class Records:
         }
         return Alert(**{**values, **fields})
 
-    def do_not_call(self, phone: str = "+12125550123", patient_id: str | None = "p1", **fields: Any) -> DoNotCall:
+    def do_not_call(
+        self, phone: str = "+12125550123", patient_id: str | None = "p1", **fields: Any
+    ) -> DoNotCall:
         values: dict[str, Any] = {"hospital_id": "h1", "attempt_id": "x-1", "since": NOW}
         return DoNotCall(phone=phone, patient_id=patient_id, **{**values, **fields})
 
-    def execution(self, id: str = "e1", **fields: Any) -> Execution:
+    def execution(self, execution_id: str = "e1", **fields: Any) -> Execution:
         values: dict[str, Any] = {
             "hospital_id": "h1",
             "round_id": "r1",
@@ -135,7 +139,7 @@ class Records:
             "source": "test",
             "schedule_hour": 8,
         }
-        return Execution(id=id, **{**values, **fields})
+        return Execution(id=execution_id, **{**values, **fields})
 
     def ended(self, attempt: Attempt, disposition: Disposition = Disposition.NO_ANSWER) -> Attempt:
         return end(attempt, NOW + timedelta(minutes=1), disposition)
@@ -145,14 +149,21 @@ class Records:
             queue=queue, name=name, path="/tasks/close", body=body, due_at=NOW + timedelta(seconds=after)
         )
 
-    async def calling(self, store: Store, patient_id: str = "p1", round_id: str = "r1", **fields: Any) -> Call:
+    async def calling(
+        self, store: Store, patient_id: str = "p1", round_id: str = "r1", **fields: Any
+    ) -> Call:
         """A stored call that is being made: claimed, its first attempt named; the patient is stored too."""
         phone = fields.pop("phone", "+12125550123")
         hospital_id = fields.get("hospital_id", "h1")
         await store.put_patients([self.patient(patient_id, phone=phone, hospital_id=hospital_id)])
         call = self.call(patient_id, round_id, **fields)
         call = self.call(
-            patient_id, round_id, state=CallState.CALLING, attempt_id=attempt_id(call, 1), attempts=1, **fields
+            patient_id,
+            round_id,
+            state=CallState.CALLING,
+            attempt_id=attempt_id(call, 1),
+            attempts=1,
+            **fields,
         )
         await store.create_calls([call])
         return call
@@ -257,10 +268,9 @@ class QueueHarness:
             await self.queue.depth("rounds")
 
 
-@pytest.fixture(params=["embedded"])
-async def harness(tmp_path: Path) -> AsyncIterator[QueueHarness]:
-    """A queue at 1 call a second, 3 calls and 4 closings in flight, with a store of its own."""
-    store = await SqliteStore.open(tmp_path / "data")
+@asynccontextmanager
+async def _embedded(data_dir: Path) -> AsyncIterator[QueueHarness]:
+    store = await SqliteStore.open(data_dir)
     clock = VirtualClock(NOW)
     built: list[QueueHarness] = []
 
@@ -272,7 +282,19 @@ async def harness(tmp_path: Path) -> AsyncIterator[QueueHarness]:
     )
     built.append(QueueHarness(queue, clock))
     running = asyncio.create_task(queue.run())
-    yield built[0]
-    running.cancel()
-    await asyncio.wait([running])
-    await store.close()
+    try:
+        yield built[0]
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await store.close()
+
+
+HARNESSES: dict[str, Callable[[Path], AbstractAsyncContextManager[QueueHarness]]] = {"embedded": _embedded}
+
+
+@pytest.fixture(params=HARNESSES)
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[QueueHarness]:
+    """A running queue at 1 call a second, 3 calls and 4 closings in flight."""
+    async with HARNESSES[request.param](tmp_path / "data") as built:
+        yield built

@@ -34,7 +34,9 @@ async def test_every_field_of_a_patient_comes_back(store, make):
 
 async def test_an_import_counts_what_it_changed(store, make):
     await store.put_patients([make.patient("p1"), make.patient("p2")])
-    counts = await store.put_patients([make.patient("p1"), make.patient("p2", language="es"), make.patient("p3")])
+    counts = await store.put_patients(
+        [make.patient("p1"), make.patient("p2", language="es"), make.patient("p3")]
+    )
     assert (counts.created, counts.updated, counts.unchanged) == (1, 1, 1)
     assert (await store.patient("h1", "p2")).language == "es"
 
@@ -96,7 +98,7 @@ async def test_candidates_are_those_of_the_hour_and_those_with_own_times(store, 
 
 async def test_candidates_are_paged_by_id(store, make):
     wanted = [f"p{number:02}" for number in range(25)]
-    await store.put_patients([make.patient(id) for id in reversed(wanted)])
+    await store.put_patients([make.patient(name) for name in reversed(wanted)])
     found, after = [], ""
     while page := await store.candidates("h1", 8, after=after, limit=10):
         assert len(page) <= 10
@@ -198,8 +200,12 @@ async def test_another_hospitals_rounds_are_never_seen(store, make):
 
 async def test_executions_come_latest_first_and_one_id_is_one_record(store, make):
     for number in (2, 1, 3):
-        await store.add_execution(make.execution(f"e{number}", received_at=make.now + timedelta(hours=number)))
-    await store.add_execution(make.execution("e3", received_at=make.now + timedelta(hours=3), calls_initiated=7))
+        await store.add_execution(
+            make.execution(f"e{number}", received_at=make.now + timedelta(hours=number))
+        )
+    await store.add_execution(
+        make.execution("e3", received_at=make.now + timedelta(hours=3), calls_initiated=7)
+    )
     await store.add_execution(make.execution("e9", hospital_id="h2"))
     found = await store.executions("h1", limit=2)
     assert [(execution.id, execution.calls_initiated) for execution in found] == [("e3", 7), ("e2", 0)]

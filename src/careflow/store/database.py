@@ -13,6 +13,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -176,6 +177,8 @@ class Database:
                     job.error = None
                     self._commit(connection, [job], last_try=True)
             for job in group:
+                if isinstance(job.error, sqlite3.Error):
+                    job.error = _translated(job.error, self.path)
                 job.settle()
 
     def _next_group(self) -> tuple[list[_Job], bool]:
@@ -195,24 +198,26 @@ class Database:
     def _commit(
         self, connection: sqlite3.Connection, group: Sequence[_Job], *, last_try: bool = False
     ) -> bool:
-        """Run the jobs in one transaction; whether it was committed. On the last try a loss is the jobs' error."""
+        """Run the jobs in one transaction; whether each has its result or its error.
+
+        It does not when the transaction was lost, and another try, one by one, may tell who is to blame.
+        """
         try:
             connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:  # no job's fault, and a busy database has been waited for
+            for job in group:
+                job.error = error
+            return True
+        try:
             for job in group:
                 _run_under_savepoint(connection, job)
             connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            _roll_back(connection)
             if not last_try:
                 return False
-            translated = _translated(error, self.path) if isinstance(error, sqlite3.Error) else error
             for job in group:
-                job.error = job.error or translated
-            return False
-        for job in group:
-            if isinstance(job.error, sqlite3.Error):
-                job.error = _translated(job.error, self.path)
+                job.error = job.error or error
         return True
 
     # the reader's thread
@@ -226,9 +231,15 @@ class Database:
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits
                 job.error = _translated(error, self.path) if isinstance(error, sqlite3.Error) else error
             finally:
-                if connection.in_transaction:
-                    connection.execute("COMMIT")
+                _roll_back(connection)
             job.settle()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Leave the transaction, if there is one; an error that this meets is the one that is being reported already."""
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
 
 
 def _run_under_savepoint(connection: sqlite3.Connection, job: _Job) -> None:
@@ -290,13 +301,13 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
     connection.execute("UPDATE health SET checks = checks + 1")
 
 
 def _statements(script: str) -> list[str]:
+    """The script's statements; each ends at the end of a line."""
     statements, pending = [], ""
     for line in script.splitlines(keepends=True):
         pending += line
