@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -153,7 +154,8 @@ def _print_call(
 async def _write_audio(context: Context, attempts: Sequence[Attempt], path: Path) -> None:
     from careflow.app import recording_of
 
-    answered = [attempt for attempt in attempts if attempt.answered_at and attempt.call_sid]
+    answered = [attempt.call_sid for attempt in attempts if attempt.answered_at and attempt.call_sid]
     if not answered:
         raise NotFound("no attempt of this call was answered, so there is no recording")
-    path.write_bytes(await recording_of(context.settings, answered[-1].call_sid))
+    recording = await recording_of(context.settings, answered[-1])
+    await asyncio.to_thread(path.write_bytes, recording)

@@ -1,0 +1,349 @@
+"""The composition root: from settings to running services. The one place where the parts meet."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from careflow.auth import setup as auth
+from careflow.auth.middleware import RequireToken
+from careflow.clock import FollowedClock, SystemClock
+from careflow.errors import CareflowError, SettingsError
+from careflow.hosting import Service, listen, url_of
+from careflow.ports import Clock, Speech
+from careflow.practice import PracticeAccount, practises, with_practice
+from careflow.settings import Settings
+from careflow.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from careflow.lab.exchange import Exchange
+    from careflow.tasks.embedded import EmbeddedQueue
+
+ROLES = ("pulse", "caller", "lab")
+_PORTS = {"pulse": "pulse_port", "caller": "caller_port", "lab": "lab_port"}
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What was put together: the services to run, and the parts that a demo or a test looks at."""
+
+    settings: Settings
+    clock: Clock
+    store: SqliteStore
+    services: Sequence[Service]
+    lab: Exchange | None
+    queue: EmbeddedQueue | None
+
+
+def bind(settings: Settings, roles: Sequence[str]) -> tuple[Settings, Mapping[str, socket]]:
+    """Take the ports of `roles`; the settings then hold every address that was not set explicitly. Raises PortInUse."""
+    sockets = {
+        role: listen(settings.host, getattr(settings, _PORTS[role]), f"CAREFLOW_{_PORTS[role].upper()}")
+        for role in roles
+    }
+
+    def url(role: str) -> str:
+        if role in sockets:
+            return url_of(sockets[role])
+        return f"http://{settings.host}:{getattr(settings, _PORTS[role])}"
+
+    known = settings.model_fields_set
+    addresses = {"pulse_url": url("pulse"), "caller_url": url("caller")}
+    addresses = {name: address for name, address in addresses.items() if name not in known}
+    settings = settings.model_copy(update=addresses)
+    if "caller_public_url" not in known:
+        settings = settings.model_copy(update={"caller_public_url": settings.caller_url})
+    if practises(settings):
+        settings = with_practice(settings, url("lab"))
+    return settings, sockets
+
+
+def clock_for(settings: Settings) -> Clock:
+    """The system's clock, or the virtual one that another process publishes in `clock_file`."""
+    if settings.clock_file is None:
+        return SystemClock()
+    try:
+        return FollowedClock(settings.clock_file)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"CAREFLOW_CLOCK_FILE: {settings.clock_file} is not a clock that a running process publishes"
+        ) from error
+
+
+@asynccontextmanager
+async def assembled(
+    settings: Settings, sockets: Mapping[str, socket], clock: Clock
+) -> AsyncIterator[Assembly]:
+    """The services of the bound roles on one data directory, which they hold until the end. Raises StoreInUse."""
+    from careflow.store.locks import hold_role
+
+    async with AsyncExitStack() as stack:
+        for role in sockets:
+            stack.enter_context(hold_role(settings.data_dir, role))
+        store = await SqliteStore.open(settings.data_dir)
+        stack.push_async_callback(store.close)
+        http = await stack.enter_async_context(httpx.AsyncClient(limits=httpx.Limits(max_connections=None)))
+        parts = _Parts(settings, clock, store, http, stack)
+        services, lab, queue = [], None, None
+        if "lab" in sockets:
+            lab, service = parts.lab(sockets["lab"])
+            services.append(service)
+        if "caller" in sockets:
+            services.append(parts.caller(sockets["caller"]))
+        if "pulse" in sockets:
+            queue, service = parts.pulse(sockets["pulse"])
+            services.append(service)
+        if isinstance(clock, FollowedClock):
+            services[0] = _with_background(services[0], clock.run)
+        yield Assembly(settings, clock, store, services, lab, queue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Builds one service each, out of what they share."""
+
+    settings: Settings
+    clock: Clock
+    store: SqliteStore
+    http: httpx.AsyncClient
+    stack: AsyncExitStack
+
+    def pulse(self, bound: socket) -> tuple[EmbeddedQueue, Service]:
+        from careflow.pulse.app import PUBLIC_PATHS, create_pulse, pulse_rules
+        from careflow.pulse.caller_client import A2ACaller
+        from careflow.tasks.delivery import HttpDelivery
+        from careflow.tasks.embedded import EmbeddedQueue
+
+        settings, clock = self.settings, self.clock
+        queue = EmbeddedQueue(
+            self.store.database,
+            clock,
+            HttpDelivery(
+                self.http,
+                settings.pulse_url,
+                auth.tokens(settings, settings.queue_account, self.http, clock),
+                settings.pulse_audience or settings.pulse_url,
+                settings.task_deadline,
+                clock,
+            ),
+            calls_per_second=settings.calls_per_second,
+            calls_in_flight=settings.calls_in_flight,
+            random=random.random,
+        )
+        caller = A2ACaller(
+            settings.caller_url,
+            audience=settings.caller_audience or settings.caller_url,
+            tokens=auth.tokens(settings, settings.pulse_account, self.http, clock),
+            clock=clock,
+        )
+        self.stack.push_async_callback(caller.close)
+        app = create_pulse(
+            store=self.store, queue=queue, caller=caller, clock=clock, settings=settings, ids=_fresh_id
+        )
+        return queue, Service(
+            "pulse", self._guarded(app, pulse_rules(settings), PUBLIC_PATHS), bound, background=(queue.run,)
+        )
+
+    def caller(self, bound: socket) -> Service:
+        from careflow.caller.app import PUBLIC_PATHS, caller_rules, create_caller
+        from careflow.caller.attempts import AttemptDesk
+        from careflow.caller.bridge import BridgeConfig, media_route
+        from careflow.caller.conversation import ConversationConfig
+        from careflow.caller.dialling import Limits
+        from careflow.caller.recovery import Recovery
+        from careflow.caller.talk import talks
+        from careflow.caller.twilio import TwilioAccount, TwilioPhone
+        from careflow.caller.watch import Watch
+        from careflow.scripts import load_scripts
+
+        settings, clock = self.settings, self.clock
+        scripts = load_scripts()
+        watch = Watch(self.store, clock)
+        clinic = {"clinic_name": settings.clinic_name, "clinic_phone": settings.clinic_phone_spoken}
+        desk = AttemptDesk(
+            self.store,
+            TwilioPhone(self.http, TwilioAccount.of(settings), clock, random.random),
+            clock,
+            watch,
+            recovery=Recovery(scripts=scripts, **clinic),
+            tokens_factory=secrets.token_urlsafe,
+            limits=Limits(attempt_deadline=settings.attempt_deadline),
+        )
+        media = media_route(
+            desk,
+            watch,
+            self.store,
+            self._speech(),
+            talks(scripts, **clinic),
+            clock,
+            BridgeConfig(
+                url=settings.caller_public_url.replace("http", "ws", 1) + "/twilio/media",
+                auth_token=settings.twilio_auth_token.get_secret_value(),
+                conversation=ConversationConfig(),
+            ),
+        )
+        app = create_caller(desk=desk, watch=watch, store=self.store, settings=settings, routes=[media])
+        return Service(
+            "caller",
+            self._guarded(app, caller_rules(settings), PUBLIC_PATHS),
+            bound,
+            background=(desk.run,),
+        )
+
+    def _speech(self) -> Speech:
+        from careflow.caller.elevenlabs import ElevenLabsSpeech
+        from careflow.caller.speech_cache import AudioCache
+
+        settings = self.settings
+        return ElevenLabsSpeech(
+            self.http,
+            base_url=settings.elevenlabs_url,
+            api_key=settings.elevenlabs_api_key,
+            voices=settings.elevenlabs_voices,
+            tts_model=settings.elevenlabs_tts_model,
+            stt_model=settings.elevenlabs_stt_model,
+            zero_retention=settings.elevenlabs_zero_retention,
+            cache=AudioCache(settings.data_dir / "audio"),
+            clock=self.clock,
+            rng=random.Random(),
+        )
+
+    def lab(self, bound: socket) -> tuple[Exchange, Service]:
+        from careflow.lab.app import create_lab
+        from careflow.lab.config import LabConfig
+        from careflow.lab.speech import speech_routes
+
+        account = PracticeAccount.of(self.settings.data_dir)
+        app = create_lab(
+            LabConfig(
+                data_dir=self.settings.data_dir,
+                account_sid=account.account_sid,
+                auth_token=account.auth_token,
+                elevenlabs_api_key=account.elevenlabs_api_key,
+                from_number=self.settings.twilio_from,
+                calls_per_second=self.settings.calls_per_second,
+            ),
+            self.clock,
+            speech=speech_routes,
+        )
+        return app.state.exchange, Service("lab", app, bound)
+
+    def _guarded(self, app: Any, rules: Sequence[Any], public: Sequence[str]) -> RequireToken:
+        auth.local_issuer(self.settings)  # its keys must be there before the first token is looked at
+        return RequireToken(
+            app, verifier=auth.verifier(self.settings, self.http, self.clock), rules=rules, public=public
+        )
+
+
+def _with_background(service: Service, work: Callable[[], Any]) -> Service:
+    return Service(service.name, service.app, service.socket, service.prepare, (work, *service.background))
+
+
+def _fresh_id() -> str:
+    return uuid.uuid4().hex
+
+
+async def people_roster(assembly: Assembly, seed: int) -> None:
+    """Give every patient of the roster a telephone in the lab, and somebody who picks it up or does not."""
+    from careflow.lab.fleet import assign_personas
+
+    assert assembly.lab is not None
+    known: list[tuple[str, str, int, str]] = []
+    for hospital_id in await assembly.store.hospitals():
+        after = ""
+        while page := await assembly.store.patients(hospital_id, after=after):
+            after = page[-1].id
+            known += [
+                (
+                    patient.phone,
+                    patient.given_name,
+                    patient.birth_date.year if patient.birth_date else 1950,
+                    patient.language,
+                )
+                for patient in page
+                if patient.phone
+            ]
+    assembly.lab.set_subscribers(assign_personas(known, seed))
+
+
+# --- what commands ask of a running deployment -----------------------------------------------------------------
+
+
+async def trigger_round(
+    settings: Settings, hour: int, clock: Clock, *, trigger_type: str, source: str = "careflow-cli"
+) -> tuple[int, dict[str, Any]]:
+    """Send Pulse the seed's trigger with a token of the scheduler's account; its status and JSON body.
+
+    Raises CareflowError when Pulse does not answer.
+    """
+    async with httpx.AsyncClient(timeout=httpx.Timeout(600, connect=5)) as http:
+        tokens = auth.tokens(settings, settings.scheduler_account, http, clock)
+        try:
+            response = await http.post(
+                settings.pulse_url + "/",
+                json={
+                    "scheduleHour": hour,
+                    "timezone": settings.time_zone,
+                    "triggerType": trigger_type,
+                    "source": source,
+                    "environment": settings.environment,
+                    "hospitalId": settings.hospital_id,
+                },
+                headers={
+                    "Authorization": f"Bearer {await tokens.token(settings.pulse_audience or settings.pulse_url)}"
+                },
+            )
+        except httpx.HTTPError as error:
+            raise CareflowError(
+                f"Pulse does not answer at {settings.pulse_url} ({type(error).__name__}): is `careflow up` running?"
+            ) from error
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    return response.status_code, body
+
+
+async def recording_of(settings: Settings, call_sid: str) -> bytes:
+    """The recording of a call, as WAV, from Twilio's recordings API. Raises CareflowError when there is none."""
+    if practises(settings):
+        settings = with_practice(settings, f"http://{settings.host}:{settings.lab_port}")
+    base = f"/2010-04-01/Accounts/{settings.twilio_account_sid}"
+    async with httpx.AsyncClient(
+        base_url=settings.twilio_url,
+        auth=(settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value()),
+        timeout=30,
+    ) as http:
+        try:
+            listed = await http.get(f"{base}/Calls/{call_sid}/Recordings.json")
+            recordings = listed.json()["recordings"] if listed.status_code == 200 else []
+            if not recordings:
+                raise CareflowError(
+                    f"{settings.twilio_url} keeps no recording of {call_sid}; recording is the setting "
+                    "CAREFLOW_RECORD_CALLS, and is always on in the lab"
+                )
+            answer = await http.get(f"{base}/Recordings/{recordings[0]['sid']}.wav")
+            answer.raise_for_status()
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            local = local_recording(settings.data_dir, call_sid)
+            if local is not None:
+                return local
+            raise CareflowError(
+                f"{settings.twilio_url} does not give the recording of {call_sid} ({type(error).__name__})"
+            ) from error
+        return answer.content
+
+
+def local_recording(data_dir: Path, call_sid: str) -> bytes | None:
+    """The lab's file of the recording, when the lab itself is no longer running."""
+    path = data_dir / "lab" / "recordings" / f"{call_sid}.wav"
+    return path.read_bytes() if path.is_file() else None

@@ -1,0 +1,160 @@
+"""`careflow roster`: patients in, and who is in."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from careflow.cli.context import DataDir, Hospital, Json, NotFound, opened
+from careflow.cli.output import plain, print_json, print_table
+from careflow.core.patients import Patient
+from careflow.errors import CareflowError
+
+app = App(
+    name="roster",
+    help="Import patients from FHIR R4, list them, show one.",
+    default_parameter=Parameter(negative=()),
+)
+
+
+class NothingImported(CareflowError):
+    """There was nothing to import."""
+
+
+@app.command(name="import")
+async def import_(
+    *paths: Annotated[Path, Parameter(help="FHIR R4 Bundles (JSON), NDJSON, folders of either; .gz too.")],
+    sample: Annotated[
+        bool, Parameter(help="Import the 45 synthetic patients that ship with the project.")
+    ] = False,
+    assume_consent: Annotated[
+        bool, Parameter(help="Take a patient without a Consent resource as having consented.")
+    ] = False,
+    data_dir: DataDir = None,
+    hospital: Hospital = None,
+    json: Json = False,
+) -> None:
+    """Import patients; importing again updates them. One line for each thing refused or defaulted."""
+    from careflow.fhir.notes import RosterDefaults
+    from careflow.fhir.roster import import_paths
+    from careflow.sample import sample_paths
+
+    sources = [*paths, *(sample_paths() if sample else ())]
+    missing = [str(path) for path in sources if not path.exists()]
+    if missing or not sources:
+        raise NothingImported(
+            f"not found: {', '.join(missing)}"
+            if missing
+            else "name a file or folder to import, or use --sample"
+        )
+    async with opened(data_dir, hospital, create=True) as context:
+        defaults = RosterDefaults(time_zone=context.settings.time_zone, consent=assume_consent)
+        print(f"reading {len(sources)} path(s)", file=sys.stderr)
+        reading = await asyncio.to_thread(
+            import_paths, sources, hospital_id=context.hospital_id, defaults=defaults, now=datetime.now(UTC)
+        )
+        for note in reading.notes:
+            print(note, file=sys.stderr)
+        counts = await context.store.put_patients(reading.patients)
+        if json:
+            print_json(
+                {
+                    "patients": len(reading.patients),
+                    **plain(counts),
+                    "notes": [plain(n) for n in reading.notes],
+                }
+            )
+        else:
+            print(
+                f"{len(reading.patients)} patients: {counts.created} new, {counts.updated} updated, "
+                f"{counts.unchanged} unchanged; {len(reading.notes)} notes"
+            )
+            print("Next: careflow rounds run --hour 8 (with careflow up running)")
+    if not reading.patients:
+        raise NothingImported("no whole patient was found; the notes above say why")
+
+
+@app.command(name="list")
+async def list_(*, data_dir: DataDir = None, hospital: Hospital = None, json: Json = False) -> None:
+    """List the roster by id. Names stay in the store; `roster show` has them."""
+    async with opened(data_dir, hospital) as context:
+        patients: list[Patient] = []
+        while page := await context.store.patients(
+            context.hospital_id, after=patients[-1].id if patients else ""
+        ):
+            patients.extend(page)
+        if json:
+            print_json({"patients": patients})
+            return
+        print_table(
+            f"Roster of {context.hospital_id}",
+            ("patient", "language", "zone", "hours", "own times", "consent", "standing"),
+            [
+                (
+                    patient.id,
+                    patient.language,
+                    patient.time_zone,
+                    ", ".join(str(hour) for hour in sorted(patient.hours)),
+                    ", ".join(f"{at:%H:%M}" for at in patient.times),
+                    "yes" if patient.consent else "no",
+                    _standing(patient),
+                )
+                for patient in patients
+            ],
+            empty="empty; careflow roster import PATH",
+        )
+
+
+@app.command
+async def show(
+    patient_id: Annotated[str, Parameter(help="The patient's id, as `roster list` shows it.")],
+    /,
+    *,
+    data_dir: DataDir = None,
+    hospital: Hospital = None,
+    json: Json = False,
+) -> None:
+    """Show a patient, and every telephone contact on record."""
+    async with opened(data_dir, hospital) as context:
+        patient = await context.store.patient(context.hospital_id, patient_id)
+        if patient is None:
+            raise NotFound(f"there is no patient {patient_id!r} in hospital {context.hospital_id!r}")
+        interactions = await context.store.interactions(context.hospital_id, patient_id)
+        if json:
+            print_json({"patient": patient, "interactions": interactions})
+            return
+        for name, value in plain(patient).items():
+            if value not in (None, [], False):
+                print(f"{name:18} {value}")
+        print_table(
+            "Interactions",
+            ("round", "started", "disposition", "ending", "triage", "seconds"),
+            [
+                (
+                    interaction.round_id,
+                    f"{interaction.started_at:%Y-%m-%d %H:%M} UTC",
+                    interaction.disposition,
+                    interaction.ending,
+                    interaction.triage,
+                    interaction.answered_seconds,
+                )
+                for interaction in interactions
+            ],
+        )
+
+
+def _standing(patient: Patient) -> str:
+    words = ("deceased", "opted_out")
+    said = [word.replace("_", " ") for word in words if getattr(patient, word)]
+    if not patient.active:
+        said.append("inactive")
+    if patient.paused_until is not None:
+        said.append("paused")
+    if patient.phone is None:
+        said.append("no number")
+    return ", ".join(said) or "active"
