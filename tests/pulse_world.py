@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import structlog.testing
 
 from careflow.clock import VirtualClock
 from careflow.core import attempts
@@ -149,9 +150,7 @@ class HandCaller:
         now = self.clock.now()
         self.orders.append((now, order))
         if self.refuse:
-            yield AttemptView(
-                attempt_id=order.attempt_id, state="refused", ended=False, refused=self.refuse
-            )
+            yield AttemptView(attempt_id=order.attempt_id, state="refused", ended=False, refused=self.refuse)
             return
         who = await self.store.patient(order.hospital_id, order.patient_id)
         assert who is not None
@@ -232,6 +231,7 @@ class World:
         self.queue = HandQueue()
         self.caller = HandCaller(store, clock)
         self.settings = Settings(**{"environment": "test", "hospital_id": HOSPITAL} | settings)
+        self.logs: list[Any] = []
         self._numbers = itertools.count()
         self.restart()
 
@@ -247,19 +247,17 @@ class World:
             ids=lambda: f"id-{next(self._numbers)}",
             recover_at_start=False,
         )
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        self._http = httpx.AsyncClient(transport=transport, base_url="http://pulse", trust_env=False)
         self.queue.delivering.clear()
 
     async def post(self, path: str, body: Any, **kwargs: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://pulse") as client:
-            if isinstance(body, bytes | str):
-                return await client.post(path, content=body, **kwargs)
-            return await client.post(path, json=body, **kwargs)
+        if isinstance(body, bytes | str):
+            return await self._http.post(path, content=body, **kwargs)
+        return await self._http.post(path, json=body, **kwargs)
 
     async def get(self, path: str, **kwargs: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://pulse") as client:
-            return await client.get(path, **kwargs)
+        return await self._http.get(path, **kwargs)
 
     async def trigger(self, **changes: Any) -> httpx.Response:
         return await self.post("/", MORNING | changes)
@@ -272,9 +270,7 @@ class World:
         response = await self.post(task.path, dict(task.body))
         self.queue.delivering.discard(key)
         if not response.is_success:
-            self.queue.waiting.setdefault(
-                key, replace(task, due_at=self.clock.now() + timedelta(seconds=45))
-            )
+            self.queue.waiting.setdefault(key, replace(task, due_at=self.clock.now() + timedelta(seconds=45)))
         return response.status_code
 
     async def drain(self, until: datetime) -> None:
@@ -309,6 +305,9 @@ async def world(
         try:
             if patients:
                 await store.put_patients(patients)
-            yield World(store, VirtualClock(start), **settings)
+            with structlog.testing.capture_logs() as logs:
+                it = World(store, VirtualClock(start), **settings)
+                it.logs = logs
+                yield it
         finally:
             await store.close()

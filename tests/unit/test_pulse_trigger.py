@@ -154,9 +154,7 @@ async def test_a_missing_field_is_named(field: str) -> None:
         (json.dumps(MORNING).encode(), "Application/JSON; charset=utf-8", 200),
     ],
 )
-async def test_a_body_of_another_kind_or_size_is_refused(
-    body: bytes, content_type: str, status: int
-) -> None:
+async def test_a_body_of_another_kind_or_size_is_refused(body: bytes, content_type: str, status: int) -> None:
     async with world() as it:
         response = await it.post("/", body, headers={"Content-Type": content_type})
         assert response.status_code == status

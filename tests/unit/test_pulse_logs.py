@@ -1,0 +1,89 @@
+"""Invariant 7 and the seed's log line: what a round writes to the log, and that a key for health data does not exist."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from pulse_world import NO_ANSWER, ROUND_ID, WINDOW_END, patient, world
+
+from careflow.clock import VirtualClock
+from careflow.telemetry import FIELDS, configure_logging
+
+
+def lines_of(emit: Any) -> list[dict[str, Any]]:
+    """The JSON lines that `emit` makes with logging configured as in production."""
+    stream = io.StringIO()
+    root, before = logging.getLogger(), (logging.getLogger().handlers[:], logging.getLogger().level)
+    configure_logging("pulse", clock=VirtualClock(datetime(2026, 10, 16, 12, 15, tzinfo=UTC)), stream=stream)
+    try:
+        emit(structlog.get_logger())
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:], root.level = before
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+async def test_a_trigger_writes_the_seeds_log_line_with_its_fields() -> None:
+    async with world([patient(1), patient(2, consent=False)]) as it:
+        await it.trigger()
+        (line,) = [one for one in it.logs if one["event"] == "Scheduled rounds triggered"]
+        assert (line["source"], line["scheduleHour"]) == ("cloud-scheduler", 8)
+        assert (line["patientsQueried"], line["callsInitiated"]) == (2, 1)
+        assert (line["roundId"], line["environment"], line["executionId"]) == (ROUND_ID, "test", "id-0")
+
+
+async def test_a_whole_round_logs_known_keys_only_and_no_name_or_number() -> None:
+    async with world([patient(1, given_name="Zebulon"), patient(2, family_name="Quux")]) as it:
+        it.caller.script = lambda attempt: NO_ANSWER
+        await it.trigger()
+        it.caller.unreachable = True
+        await it.drain(it.clock.now() + timedelta(minutes=2))
+        it.caller.unreachable = False
+        await it.drain(WINDOW_END + timedelta(hours=1))
+        assert {"Call waits", "Call ended", "Caller not reached", "Round closed"} <= {
+            one["event"] for one in it.logs
+        }
+        assert {key for one in it.logs for key in one} - {"event", "log_level", "exc_info"} <= FIELDS
+        everything = repr(it.logs)
+        assert not any(secret in everything for secret in ("Zebulon", "Quux", "Pat", "555"))
+
+
+def test_a_line_has_googles_form() -> None:
+    (line,) = lines_of(lambda log: log.warning("Round closed", roundId="r"))
+    assert line == {
+        "severity": "WARNING",
+        "message": "Round closed",
+        "component": "pulse",
+        "time": "2026-10-16T12:15:00Z",
+        "roundId": "r",
+    }
+
+
+def test_a_key_that_is_not_known_is_dropped_and_named() -> None:
+    (line,) = lines_of(lambda log: log.info("x", phone="+12125550123", roundId="r"))
+    assert (line["dropped"], line["roundId"]) == (["phone"], "r")
+    assert "+12125550123" not in json.dumps(line)
+
+
+def test_an_exception_is_its_class_and_place_and_none_of_its_words() -> None:
+    def emit(log: Any) -> None:
+        for logger in (log, logging.getLogger("library")):
+            try:
+                raise ValueError("Jane Roe has a fever")
+            except ValueError as error:
+                logger.error("it failed", exc_info=error)
+
+    ours, theirs = lines_of(emit)
+    for line in (ours, theirs):
+        assert (line["error"], line["severity"]) == ("ValueError", "ERROR")
+        assert line["where"].startswith("test_pulse_logs.py:")
+        assert "Jane" not in json.dumps(line)
+
+
+def test_libraries_that_log_urls_and_bodies_are_quiet() -> None:
+    assert lines_of(lambda _: logging.getLogger("httpx").info("POST https://example.com/secret")) == []
