@@ -12,6 +12,7 @@ from careflow.fhir.codes import Json, codes_of, codings
 _SNOMED = "http://snomed.info/sct"
 _ICD10 = ("http://hl7.org/fhir/sid/icd-10-cm", "http://hl7.org/fhir/sid/icd-10")
 _ACTIVE = {"active", "recurrence", "relapse"}
+_NOT_ILLNESSES = ("finding)", "situation)", "person)", "event)", "social concept)", "regime/therapy)")
 _WRONG = {"refuted", "entered-in-error"}
 
 
@@ -52,7 +53,7 @@ def current_condition(resource: Json) -> Condition | None:
     found = list(codings(code))
     name = code.get("text") or next((display for _, _, display in found if display), "")
     plain, _, kind = name.partition(" (") if name.endswith(")") else (name, "", "")
-    if kind in ("finding)", "situation)"):
+    if kind in _NOT_ILLNESSES:
         return None
     shown = plain if kind in ("disorder)", "procedure)", "morphologic abnormality)") else name
     return Condition(shown, frozenset((system, one) for system, one, _ in found)) if shown else None

@@ -45,7 +45,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A file that cannot be read to its end. `export` when what is lost may concern patients of other files (NDJSON)."""
+    """A file that cannot be read to its end. `export` when what is lost may be any patient's."""
 
     note: Note
     export: bool
@@ -159,7 +159,7 @@ def _expand(name: str, resource: Mapping[str, Any], place: str) -> Iterator[Foun
             inside.append((item, full_url if isinstance(full_url, str) else ""))
         elif not removes:
             yield Broken(
-                _file_note(name, f"Bundle.entry[{index}] holds no resource", "it was skipped"), False
+                _file_note(name, f"Bundle.entry[{index}] holds no resource", "the import is not whole"), True
             )
         else:
             yield _file_note(

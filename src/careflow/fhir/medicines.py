@@ -130,7 +130,9 @@ def dose_of(dosage: Json) -> str:
 
 
 _STRENGTH = re.compile(r"\s*\b[\d.,]+\s*(?:MG|MCG|G|ML|UNT|MEQ|ACTUAT|HR|%)(?:\b|/|\s|$).*", re.IGNORECASE)
-_LEADING_HOURS = re.compile(r"^\s*[\d.]+\s*(?:HR|ML|ACTUAT)\s+", re.IGNORECASE)
+_LEADING = re.compile(
+    r"^\s*(?:NDA\d+\s+|Abuse-Deterrent\s+)?(?:[\d.]+\s*(?:HR|ML|ACTUAT)\s+)?", re.IGNORECASE
+)
 
 
 def name_of(concept: Json) -> str:
@@ -139,14 +141,20 @@ def name_of(concept: Json) -> str:
         return text.strip()
     ranked = sorted(codings(concept), key=lambda coding: coding[0] != _RXNORM)
     display = next((display for _, _, display in ranked if display), "")
-    parts = [_STRENGTH.sub("", _LEADING_HOURS.sub("", part)).strip() for part in display.split(" / ")]
+    parts = [_plain(_STRENGTH.sub("", _LEADING.sub("", part))) for part in display.split(" / ")]
     return " and ".join(dict.fromkeys(part for part in parts if part)) or display.strip()
+
+
+def _plain(name: str) -> str:
+    """Without the capitals that tell look-alikes apart in print ("amLODIPine") and confuse a voice."""
+    words = (word.lower() if re.search(r"[a-z][A-Z]|[A-Z]{2}[a-z]", word) else word for word in name.split())
+    return " ".join(words)
 
 
 def merged(medications: list[Medication]) -> tuple[Medication, ...]:
     """One entry a medicine, ordered by name: two requests for the same one are one to the patient."""
     by_name: dict[str, Medication] = {}
-    for one in sorted(medications, key=lambda m: (m.name.casefold(), m.dose)):
+    for one in sorted(medications, key=lambda m: (m.name.casefold(), not m.slots, m.dose)):
         before = by_name.get(one.name.casefold())
         by_name[one.name.casefold()] = (
             one
