@@ -83,6 +83,12 @@ class Line:
         await self.audio(Voice().speak(text))
         await self.send(event="mark", streamSid=self.stream_sid, mark={"name": mark})
 
+    async def ask(self, text: str, mark: str) -> None:
+        """Say it and wait for an answer."""
+        before = len(self.heard) + len(self.keys)
+        await self.say(text, mark)
+        await self.until(lambda: len(self.heard) + len(self.keys) > before)
+
     async def audio(self, audio: bytes) -> None:
         for at in range(0, len(audio), 1600):
             payload = base64.b64encode(audio[at : at + 1600]).decode()
@@ -176,7 +182,7 @@ class Agent:
                 await reading
         except (WebSocketDisconnect, RuntimeError):
             pass
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  a test reads it
             self.failures.append(error)
         reading.cancel()
         if not line.stopped:
@@ -257,14 +263,14 @@ async def bench(
         "from_number": FROM,
         "seed": 7,
     } | changes
-    app = create_lab(LabConfig(**settings), clock)
+    lab = create_lab(LabConfig(**settings), clock)
     try:
         async with (
             served(agent.app) as agent.url,
-            served(app) as lab,
+            served(lab.app) as url,
             httpx.AsyncClient(trust_env=False) as http,
         ):
-            ready = Bench(clock, lab, agent, http, app.state.exchange)
+            ready = Bench(clock, url, agent, http, lab.exchange)
             if subscribers:
                 await ready.subscribe(*subscribers)
             yield ready
@@ -275,9 +281,7 @@ async def bench(
 async def ask_all(line: Line, prompts: Sequence[str]) -> None:
     """Say each prompt and wait for an answer; then the goodbye."""
     for place, prompt in enumerate(prompts):
-        before = len(line.heard) + len(line.keys)
-        await line.say(prompt, f"q{place}")
-        await line.until(lambda: len(line.heard) + len(line.keys) > before)
+        await line.ask(prompt, f"q{place}")
         if line.stopped:
             return
     await line.say("Thank you. Goodbye.", "bye")

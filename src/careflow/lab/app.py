@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
 
 import httpx
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute
 
 from careflow.lab.books import Books
 from careflow.lab.config import LabConfig
@@ -17,25 +17,30 @@ from careflow.lab.exchange import Exchange
 from careflow.lab.faults import FaultSource
 from careflow.lab.lab_api import LabApi
 from careflow.lab.live import Network
+from careflow.lab.speech_routes import speech_routes
 from careflow.lab.twilio_api import TwilioApi
 from careflow.lab.voice import Voice
 from careflow.lab.webhooks import Webhooks
 from careflow.ports import Clock
 
-SpeechRoutes = Callable[[LabConfig, Clock, FaultSource, Voice], Sequence[BaseRoute]]
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The application, and for those in the same process the network behind it."""
+
+    app: Starlette
+    exchange: Exchange
+
+    @property
+    def live_calls(self) -> int:
+        """Calls between their dialling and their last callback."""
+        return len(self.exchange.live)
 
 
-def create_lab(
-    config: LabConfig,
-    clock: Clock,
-    *,
-    client: httpx.AsyncClient | None = None,
-    speech: SpeechRoutes | None = None,
-) -> Starlette:
+def create_lab(config: LabConfig, clock: Clock, client: httpx.AsyncClient | None = None) -> Lab:
     """The lab; its calls run while the application's lifespan does.
 
-    `client` sends the webhooks and stays open; without one the lab makes its own. `speech` gives the routes of the
-    speech provider. `app.state.exchange` is the network, for those in the same process.
+    `client` sends the webhooks and stays open; without one the lab makes its own.
     """
     folder = config.data_dir / "lab"
     recordings = folder / "recordings"
@@ -68,12 +73,9 @@ def create_lab(
                 await http.aclose()
             books.close()
 
-    routes: list[BaseRoute] = [*twilio.routes(), *LabApi(exchange, twilio).routes()]
-    if speech is not None:
-        routes += speech(config, clock, faults, network.voice)
-    app = Starlette(routes=routes, lifespan=lifespan)
-    app.state.exchange = exchange
-    return app
+    speech = speech_routes(config, clock, faults, network.voice)
+    routes = [*twilio.routes(), *LabApi(exchange, twilio).routes(), *speech]
+    return Lab(Starlette(routes=routes, lifespan=lifespan), exchange)
 
 
 def _ids(seed: int, start: int) -> Callable[[], str]:

@@ -1,4 +1,4 @@
-"""The unpleasant behaviours of real providers, each with the chance that it happens. Seeded: the same chances, the same faults."""
+"""The unpleasant behaviours of real providers, each with the chance that it happens. Seeded."""
 
 from __future__ import annotations
 
@@ -17,23 +17,31 @@ class BadFaults(CareflowError):
 class Faults:
     """The chance (0 to 1) of each fault, per occasion. The speech faults are read by the lab's ElevenLabs side."""
 
-    # Twilio: REST
+    # the telephone provider's REST API
     lost_create_response: float = 0.0  # the call is made, but the answer is a 500 or the connection is cut
     create_429: float = 0.0  # 20429, nothing was done
     create_500: float = 0.0  # a 500, nothing was done
-    # Twilio: webhooks
+    # its webhooks
     duplicate_callback: float = 0.0  # delivered twice
     out_of_order_callback: float = 0.0  # delivered after the next one
     delayed_callback: float = 0.0  # delivered up to ten seconds late
-    # Twilio: media streams
+    # its media streams
     missing_stop: float = 0.0  # per stream: the socket breaks without `stop`
     late_media: float = 0.0  # per second of a stream: frames are held back and arrive in a bunch
     dropped_frame: float = 0.0  # per frame: one never arrives
-    # ElevenLabs
+    # the speech provider's text-to-speech, per request
     speech_429: float = 0.0
-    late_transcript: float = 0.0
-    duplicate_transcript: float = 0.0
-    speech_disconnect: float = 0.0
+    speech_500: float = 0.0
+    speech_cut: float = 0.0  # the connection breaks in the middle of the sound
+    # and its speech-to-text
+    stt_rate_limited: float = 0.0  # per session: refused
+    late_transcript: float = 0.0  # per commit: three to eight seconds late
+    duplicate_transcript: float = 0.0  # per commit: comes twice
+    tripled_words: float = 0.0  # per commit: "yes yes yes"
+    empty_transcript: float = 0.0  # per commit: nothing was understood
+    transcriber_error: float = 0.0  # per commit: an error and the socket's end
+    speech_disconnect: float = 0.0  # per second of audio: the socket breaks
+    unknown_message: float = 0.0  # per second of audio: a message of a type that nobody knows
 
     def to_json(self) -> dict[str, float]:
         return asdict(self)

@@ -14,9 +14,9 @@ _SPECIAL = tuple(persona for persona in Persona if persona not in (Persona.WELL,
 def assign_personas(patients: Sequence[tuple[str, str, int, str]], seed: int) -> list[Subscriber]:
     """A subscriber for every (phone, given name, birth year, language), in their order.
 
-    Spanish speakers have the persona `spanish` unless they are one of the special cases. With 20 patients or more every persona occurs
-    at least once (`spanish` only if somebody speaks it: otherwise an English one's telephone is answered in Spanish). Fewer get a
-    random part of the personas. One who does not answer the first time does so the second.
+    Spanish speakers are `spanish` unless they are one of the special cases. With 20 patients or more every persona occurs at
+    least once: if nobody speaks Spanish, somebody does all the same, whatever the roster says. Fewer patients get a part of
+    the personas. Of 20 or more, one who is well misses the first call and takes the second.
     """
     rng = Random(f"{seed}:fleet")
     count = len(patients)

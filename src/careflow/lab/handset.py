@@ -77,7 +77,7 @@ class Terminal(Protocol):
     hung_up: bool
 
     def step(self, played: bytes) -> bytes:
-        """Hear one frame and give one. `notes` and `pressed` grow and are emptied by the reader; the line is dead after `hung_up`."""
+        """Hear one frame and give one. `notes` and `pressed` grow; the reader empties them. After `hung_up` the line is dead."""
         ...
 
     def machine_ready(self) -> bool | None:

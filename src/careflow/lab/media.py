@@ -1,7 +1,7 @@
 """The lab's end of one media stream: Twilio is the websocket client (reference twilio section 5).
 
-`StreamProtocol` is the pure part: frames and keys in, messages out; messages of our server in, playback out. `MediaStream` owns the
-socket. Messages are written by string formatting, 50 a second and call: that is the lab's hottest path.
+`StreamProtocol` is the pure part: frames and keys in, messages out; messages of our server in, playback out.
+`MediaStream` owns the socket. Audio is written by string formatting, 50 times a second and call: the lab's hottest path.
 """
 
 from __future__ import annotations

@@ -127,6 +127,7 @@ _WELL: dict[str, dict[Topic, tuple[str, ...]]] = {
     "en": {
         Topic.IDENTITY: ("Yes.", "Yes, this is {name}.", "Yes, speaking."),
         Topic.BIRTH_YEAR: ("{year}.", "I was born in {year}."),
+        Topic.AVAILABLE: ("Yes.", "Yes, one moment."),
         Topic.GOOD_TIME: ("Yes, that is fine.", "Sure."),
         Topic.CONFIRM: ("Yes.", "Yes, that is right."),
         Topic.PAIN: ("One.", "Two.", "Zero."),
@@ -142,6 +143,7 @@ _WELL: dict[str, dict[Topic, tuple[str, ...]]] = {
     "es": {
         Topic.IDENTITY: ("Sí.", "Sí, soy {name}.", "Sí, soy yo."),
         Topic.BIRTH_YEAR: ("{year}.", "Nací en {year}."),
+        Topic.AVAILABLE: ("Sí.", "Sí, un momento."),
         Topic.GOOD_TIME: ("Sí, está bien.", "Sí, claro."),
         Topic.CONFIRM: ("Sí.", "Sí, es correcto."),
         Topic.PAIN: ("Uno.", "Dos.", "Cero."),
@@ -177,8 +179,14 @@ _OTHER: dict[Persona, dict[str, dict[Topic, tuple[str, ...]]]] = {
         },
     },
     Persona.WRONG_PERSON: {
-        "en": {Topic.IDENTITY: ("No, you have the wrong number.", "No, there is nobody here by that name.")},
-        "es": {Topic.IDENTITY: ("No, tiene el número equivocado.", "No, aquí no vive esa persona.")},
+        "en": {
+            Topic.IDENTITY: ("No, you have the wrong number.", "No, wrong number."),
+            Topic.AVAILABLE: ("Wrong number.",),
+        },
+        "es": {
+            Topic.IDENTITY: ("No, tiene el número equivocado.", "No, número equivocado."),
+            Topic.AVAILABLE: ("Número equivocado.",),
+        },
     },
 }
 _PHRASES = {
@@ -202,9 +210,10 @@ _PHRASES = {
     },
 }
 _NUMBERS = {
-    "cero": "0", "uno": "1", "dos": "2", "tres": "3", "cuatro": "4", "cinco": "5", "seis": "6", "siete": "7", "ocho": "8", "nueve": "9",
-    "diez": "10", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
-    "nine": "9", "ten": "10",
+    "cero": "0", "uno": "1", "dos": "2", "tres": "3", "cuatro": "4", "cinco": "5",
+    "seis": "6", "siete": "7", "ocho": "8", "nueve": "9", "diez": "10",
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
+    "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
 }  # fmt: skip
 _SPOKEN_FOR = frozenset({Topic.EMERGENCY, Topic.GOODBYE})
 
@@ -228,8 +237,8 @@ class Patient:
             return []
         if prompt.topic is Topic.GOODBYE:
             return self._goodbye()
-        if self._who.persona is Persona.SPANISH and not prompt.spanish:
-            return self._say("foreign")
+        if self._language == "es" and not prompt.spanish:
+            return [Speak("Español.")] if prompt.offers_spanish else self._say("foreign")
         times = self._asked[prompt.topic] = self._asked.get(prompt.topic, 0) + 1
         self._questions += prompt.topic is not Topic.EMERGENCY
         match self._who.persona:
@@ -296,7 +305,8 @@ class Patient:
             return [Press(str(self._who.birth_year))]
         if prompt.topic is Topic.PAIN:
             word = answer.strip(" .").lower()
-            return [Press(_NUMBERS.get(word, word if word.isdecimal() else "1"))]
+            number = _NUMBERS.get(word, word if word.isdecimal() else "1")
+            return [Press(number + "#" if prompt.pound else number)]
         if prompt.topic in _SPOKEN_FOR:
             return []
         no = re.match(r"no\b", answer.lower()) is not None
