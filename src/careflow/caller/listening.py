@@ -27,7 +27,7 @@ from careflow.ports import Clock, Transcript
 
 _KEEP_MS = 10_000
 _WARM_UP_MS = 2_000  # nothing is transcribed before a session has had about two seconds of audio (6.4)
-_COMMIT_SPACING_SECONDS = 1.05  # commits that follow each other faster than about a second are refused (6.3)
+_COMMIT_SPACING_SECONDS = 1.25  # commits that follow each other faster than about a second are refused (6.3); the network may bring two closer
 _RECONNECT_SECONDS = (0.1, 0.5)
 _OPEN_TIMEOUT_SECONDS = 10.0
 

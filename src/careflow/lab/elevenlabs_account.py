@@ -19,7 +19,7 @@ TTS_MODELS: Mapping[str, int] = {  # model -> characters in one request (referen
     "eleven_v3": 5_000,
 }
 STT_MODELS = frozenset({"scribe_v2_realtime"})
-LAB_VOICES: Mapping[str, str] = {"labVoiceEnglish00000": "Lab English", "labVoiceSpanish00000": "Lab Spanish"}
+LAB_VOICES: Mapping[str, str] = {"lab-en": "Lab English", "lab-es": "Lab Spanish"}
 FORMATS: Mapping[str, int] = {"ulaw_8000": 8000, "pcm_8000": 8000, "pcm_16000": 16000}  # name -> samples/s
 _VENDOR_FORMAT = re.compile(r"(mp3|pcm|ulaw|alaw|opus)_\d{4,5}(_\d{2,3})?")
 
