@@ -29,6 +29,7 @@ from careflow.caller.conversation import (
 )
 from careflow.caller.media_protocol import MediaStream, ProtocolBroken, Start
 from careflow.core.attempts import Attempt
+from careflow.core.dialogue import CheckpointError
 from careflow.core.patients import Patient
 from careflow.errors import CareflowError, StoreUnavailable
 from careflow.ports import Clock, Speech, Store
@@ -39,7 +40,7 @@ TRY_AGAIN_LATER = 1013
 INTERNAL_ERROR = 1011
 
 Talks = Callable[[Attempt, Patient], Talk]
-"""The dialogue of an attempt: new, or from its checkpoint. Raises KeyError for an unknown script."""
+"""The dialogue of an attempt (`caller.talks`). Raises KeyError for an unknown script, CheckpointError."""
 
 log = structlog.get_logger(__name__)
 
@@ -144,7 +145,7 @@ class MediaBridge:
             raise Refused(INTERNAL_ERROR, "the attempt's patient is not stored")
         try:
             talk = self._talks(attempt, patient)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, CheckpointError) as error:
             await self._desk.conversation_broken(attempt.id, None)
             raise Refused(INTERNAL_ERROR, "the attempt's script or checkpoint is not usable") from error
         conversation = Conversation(

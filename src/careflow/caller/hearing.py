@@ -38,7 +38,7 @@ class HearingCounts:
     utterances: int = 0
     heard: int = 0
     unanswered: int = 0  # no final words in time
-    late: int = 0  # words that came too late, or were said to an earlier question
+    late: int = 0  # words that were said to an earlier prompt
     unasked: int = 0  # words nobody had committed: repeats
     deaf: bool = False
     deaf_because: str = ""  # the provider's code
@@ -55,9 +55,8 @@ class _Utterance:
 class Utterances:
     """Which words belong to which speech. Final texts carry no id, but come in the order of the commits.
 
-    Words that were begun before the present prompt are late: they must not answer its question. Words that come after they were
-    given up are stale. A commit whose words have not come for `lost` is forgotten, or every later answer would be taken for the
-    one before it.
+    Words that were begun before the present prompt are late: they must not answer its question. A commit whose words
+    have not come for `lost` is forgotten, or every later answer would be taken for the one before it.
     """
 
     def __init__(self, lost: timedelta, counts: HearingCounts) -> None:
@@ -97,7 +96,7 @@ class Utterances:
             self._counts.unasked += 1
             return []
         utterance = self._committed.popleft()
-        if utterance.question == self._question and not utterance.settled:
+        if utterance.question == self._question:  # though given up: nothing was asked since
             self._counts.heard += 1
             return [Heard(text)]
         self._counts.late += 1

@@ -35,8 +35,7 @@ class Spoken:
 class Heard:
     """Final words of the patient. May be empty or repeated.
 
-    `late` words were begun before the present prompt, or came after they were given up: a red flag or a wish in them counts,
-    but they answer nothing and change nothing else.
+    `late` words were begun before the present prompt: a red flag or a wish in them counts, but they answer nothing.
     """
 
     text: str

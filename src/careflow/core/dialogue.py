@@ -189,7 +189,7 @@ class _Move:
                 self._finish(None if machine else state.ending or Ending.HUNG_UP, voicemail=machine)
             case _:
                 if state.phase not in {Phase.IDLE, Phase.MACHINE, Phase.VOICEMAIL}:
-                    self._heard(event.text)
+                    self._heard(event.text, late=event.late)
 
     def _start(self) -> None:
         self._set(started_at=self.now)
@@ -275,7 +275,7 @@ class _Move:
 
     # --- what was heard ----------------------------------------------------------------------------------------
 
-    def _heard(self, text: str) -> None:
+    def _heard(self, text: str, *, late: bool) -> None:
         state = self.state
         if not text.strip() or self._is_echo(text):
             return
@@ -300,9 +300,9 @@ class _Move:
             self._heard_while_closing(understood.intent)
             return
         warnings = self._warn(understood, question)
-        if self._wish(understood, question):
+        if self._wish(understood, question, late=late):
             return
-        if self.state.speaking:
+        if self.state.speaking or late:
             return  # late words about an earlier question: without a barge-in they answer nothing
         if state.phase is Phase.HOLDING:
             self._return_from_hold()
@@ -342,10 +342,10 @@ class _Move:
         elif intent is Intent.PERSON and self._raise(AlertKind.CALLBACK, "person"):
             self.effects.append(Save())
 
-    def _wish(self, understood: Understood, question: Question | None) -> bool:
+    def _wish(self, understood: Understood, question: Question | None, *, late: bool) -> bool:
         """Follow a wish that outranks the question; whether there was one."""
         intent, state = understood.intent, self.state
-        if intent is None or (state.speaking and intent not in _INTRUSIVE):
+        if intent is None or ((state.speaking or late) and intent not in _INTRUSIVE):
             return False
         if question and question.kind is QuestionKind.FREE and intent in _FREE_WORDS:
             return False  # where free words were asked for, "call me later" is a message to the nurse
