@@ -8,13 +8,13 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pulse_world import EIGHT_FIFTEEN, HOSPITAL, Fuse, World, patient, world
 
 from careflow.core.calls import CallState
 from careflow.core.patients import Patient
 from careflow.core.slots import due_moment, within_calling_hours
 from careflow.ports import Task
 from careflow.pulse.outbox import call_task
+from pulse_world import EIGHT_FIFTEEN, HOSPITAL, Fuse, World, patient, world
 
 ZONES = ("America/New_York", "America/Los_Angeles", "Pacific/Honolulu", "Europe/London", "Asia/Tokyo")
 

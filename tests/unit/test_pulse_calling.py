@@ -8,6 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
+from careflow.core.attempts import Disposition, Ending
+from careflow.core.calls import CallState, Outcome
+from careflow.core.checkins import AlertKind
+from careflow.core.next_step import LINE_BUSY_WAIT
+from careflow.core.patients import DoNotCall
+from careflow.core.retry import NEVER_CREATED
+from careflow.ports import Task
 from pulse_world import (
     ANSWERED,
     EIGHT_FIFTEEN,
@@ -20,14 +28,6 @@ from pulse_world import (
     patient,
     world,
 )
-
-from careflow.core.attempts import Disposition, Ending
-from careflow.core.calls import CallState, Outcome
-from careflow.core.checkins import AlertKind
-from careflow.core.next_step import LINE_BUSY_WAIT
-from careflow.core.patients import DoNotCall
-from careflow.core.retry import NEVER_CREATED
-from careflow.ports import Task
 
 ENDED = CallState.ENDED
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from careflow.core.attempts import Attempt
+from careflow.core.calls import Outcome
+from careflow.core.checkins import AlertKind
+from careflow.core.rounds import Trigger, round_for
 from pulse_world import (
     ANSWERED,
     EIGHT_FIFTEEN,
@@ -16,11 +20,6 @@ from pulse_world import (
     patient,
     world,
 )
-
-from careflow.core.attempts import Attempt
-from careflow.core.calls import Outcome
-from careflow.core.checkins import AlertKind
-from careflow.core.rounds import Trigger, round_for
 
 CLOSE = {"hospitalId": HOSPITAL, "roundId": ROUND_ID}
 GRACE = timedelta(minutes=20)

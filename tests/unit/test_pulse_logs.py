@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from pulse_world import NO_ANSWER, ROUND_ID, WINDOW_END, patient, world
 
 from careflow.clock import VirtualClock
 from careflow.telemetry import FIELDS, configure_logging
+from pulse_world import NO_ANSWER, ROUND_ID, WINDOW_END, patient, world
 
 
 def lines_of(emit: Any) -> list[dict[str, Any]]:

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pulse_world import EIGHT_FIFTEEN, HOSPITAL, MORNING, ROUND_ID, WINDOW_END, patient, world
 
 from careflow.core.calls import CallState
 from careflow.errors import StoreUnavailable
+from pulse_world import EIGHT_FIFTEEN, HOSPITAL, MORNING, ROUND_ID, WINDOW_END, patient, world
 
 ROSTER = [
     patient(1),
