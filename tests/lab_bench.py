@@ -229,6 +229,11 @@ class Bench:
                     return dict((await self.http.get(f"{self.lab}/lab/calls/{sid}")).json())
                 await asyncio.sleep(0.005)
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
     async def subscribe(self, *subscribers: Subscriber) -> None:
         answer = await self.http.put(
             f"{self.lab}/lab/subscribers", json=[one.to_json() for one in subscribers]
@@ -248,7 +253,7 @@ async def bench(
     folder: Path,
     *subscribers: Subscriber,
     talk: Talk | None = None,
-    speed: float = 60.0,
+    speed: float = 200.0,
     **changes: Any,
 ) -> AsyncIterator[Bench]:
     """A running lab with these subscribers, and our server with this conversation."""

@@ -84,6 +84,10 @@ class Terminal(Protocol):
         """None for a person; for a machine whether its greeting is over."""
         ...
 
+    def cut(self) -> None:
+        """The line is dead: what was heard up to now goes into `notes`."""
+        ...
+
 
 class Handset:
     """A telephone in a person's hand."""
@@ -113,6 +117,10 @@ class Handset:
 
     def machine_ready(self) -> bool | None:
         return None
+
+    def cut(self) -> None:
+        self._ear.feed(SILENCE)
+        self._take(self._ear.finish())
 
     def step(self, played: bytes) -> bytes:
         self._frame += 1
@@ -224,6 +232,10 @@ class AnsweringMachine:
     def machine_ready(self) -> bool | None:
         return self._frame >= self._frames
 
+    def cut(self) -> None:
+        self._ear.feed(SILENCE)
+        self.notes += [Note("heard", utterance.text) for utterance in self._ear.finish() if utterance.text]
+
     def step(self, played: bytes) -> bytes:
         self._frame += 1
         if played != SILENCE:
@@ -232,9 +244,7 @@ class AnsweringMachine:
         else:
             self._quiet += 1
             if self._quiet == _EAR_FINISHES:
-                self._ear.feed(SILENCE)
-                for utterance in self._ear.finish():
-                    self.notes.append(Note("heard", utterance.text))
+                self.cut()
         past = self._frame - self._frames
         if past > 120 * FRAMES_PER_SECOND or (past > 0 and self._quiet > 10 * FRAMES_PER_SECOND):
             self.hung_up = True

@@ -227,6 +227,8 @@ class LiveCall:
                 self.end("patient")
             elif done * _FRAME_SECONDS >= self._seconds:
                 self.end("network")
+        terminal.cut()
+        self._note(terminal)
         (self._network.recordings / f"{self._call.sid}.wav").write_bytes(record(bytes(agent), bytes(patient)))
         self._enter("recorded", seconds=round(len(agent) / 8000))
 

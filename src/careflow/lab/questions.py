@@ -149,7 +149,9 @@ def _topic(sentences: list[str], last_question: int | None) -> Topic | None:
         if re.search(pattern, after):
             return topic
     if last_question is not None:
-        return _question(sentences[last_question])
+        request = _question(after) if _ASKS.search(after) else None
+        # "Please say yes or no" belongs to the question before it; a request for a number is one of its own.
+        return request if request in (Topic.BIRTH_YEAR, Topic.PAIN) else _question(sentences[last_question])
     # A request without a question mark: "Please tell me the year you were born", "If you took it, press one".
     asking = " ".join(
         sentence for sentence in sentences if _ASKS.search(sentence) or _KEYPAD.search(sentence)
