@@ -1,33 +1,29 @@
-"""The Store on SQLite. Every method is one transaction of `database.Database`; its SQL stands where it is used."""
+"""The Store on SQLite. Every method is one transaction of `database.Database`.
+
+SQL stands where it is used; what several methods share, and what decides something, is in `sql`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from careflow.core.attempts import Attempt, AttemptState
 from careflow.core.calls import Call, CallState
 from careflow.core.checkins import Alert, CheckIn, Interaction
-from careflow.core.patients import DoNotCall, Patient, SkipReason
+from careflow.core.patients import DoNotCall, Patient
 from careflow.core.rounds import Execution, Round
-from careflow.ports import Began, BeginResult, Candidate, Guard, PutCounts
-from careflow.store import codec
+from careflow.ports import BeginResult, Candidate, Guard, PutCounts
+from careflow.store import codec, sql
 from careflow.store.codec import Codec
 from careflow.store.database import Database
 
 T = TypeVar("T")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def micros(moment: datetime) -> int:
-    """The instant as a column holds it: microseconds since 1970."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 class SqliteStore:
@@ -56,10 +52,12 @@ class SqliteStore:
     # patients and the do-not-call list
 
     async def put_patients(self, patients: Sequence[Patient]) -> PutCounts:
-        return await self._database.write(lambda connection: _put_patients(connection, patients))
+        return await self._database.write(lambda connection: sql.put_patients(connection, patients))
 
     async def patient(self, hospital_id: str, patient_id: str) -> Patient | None:
-        return await self._database.read(lambda connection: _patient(connection, hospital_id, patient_id))
+        return await self._database.read(
+            lambda connection: sql.find_patient(connection, hospital_id, patient_id)
+        )
 
     async def patients(self, hospital_id: str, *, after: str = "", limit: int = 1000) -> Sequence[Patient]:
         return await self._list(
@@ -102,18 +100,18 @@ class SqliteStore:
         return await self._database.read(work)
 
     async def add_do_not_call(self, entry: DoNotCall) -> None:
-        await self._database.write(lambda connection: _bar(connection, entry))
+        await self._database.write(lambda connection: sql.bar(connection, entry))
 
     async def on_do_not_call(self, hospital_id: str, patient_id: str, phone: str | None) -> bool:
         return await self._database.read(
-            lambda connection: _barred(connection, hospital_id, patient_id, phone)
+            lambda connection: sql.is_barred(connection, hospital_id, patient_id, phone)
         )
 
     # rounds and executions
 
     async def open_round(self, round_: Round) -> Round:
         def work(connection: sqlite3.Connection) -> Round:
-            _know_hospital(connection, round_.hospital_id)
+            sql.know_hospital(connection, round_.hospital_id)
             connection.execute(
                 """
                 INSERT INTO rounds (hospital_id, id, window_start, closed, version, document)
@@ -122,20 +120,20 @@ class SqliteStore:
                 (
                     round_.hospital_id,
                     round_.id,
-                    micros(round_.window_start),
+                    sql.micros(round_.window_start),
                     round_.closed_at is not None,
                     round_.version,
                     codec.ROUND.dumps(round_),
                 ),
             )
-            stored = _one(connection, codec.ROUND, _ROUND, (round_.hospital_id, round_.id))
+            stored = sql.one(connection, codec.ROUND, sql.ROUND, (round_.hospital_id, round_.id))
             assert stored is not None
             return stored
 
         return await self._database.write(work)
 
     async def round(self, hospital_id: str, round_id: str) -> Round | None:
-        return await self._get(codec.ROUND, _ROUND, (hospital_id, round_id))
+        return await self._get(codec.ROUND, sql.ROUND, (hospital_id, round_id))
 
     async def rounds(self, hospital_id: str, *, limit: int = 50) -> Sequence[Round]:
         return await self._list(
@@ -167,7 +165,7 @@ class SqliteStore:
                 (
                     execution.hospital_id,
                     execution.id,
-                    micros(execution.received_at),
+                    sql.micros(execution.received_at),
                     codec.EXECUTION.dumps(execution),
                 ),
             )
@@ -184,7 +182,7 @@ class SqliteStore:
     # calls
 
     async def create_calls(self, calls: Sequence[Call]) -> int:
-        rows = [_call_row(call) for call in calls]
+        rows = [sql.call_row(call) for call in calls]
 
         def work(connection: sqlite3.Connection) -> int:
             # The uniqueness of (round, patient) decides what is new.
@@ -200,7 +198,7 @@ class SqliteStore:
         return await self._database.write(work)
 
     async def call(self, hospital_id: str, call_id: str) -> Call | None:
-        return await self._get(codec.CALL, _CALL, (hospital_id, call_id))
+        return await self._get(codec.CALL, sql.CALL, (hospital_id, call_id))
 
     async def calls(
         self, hospital_id: str, round_id: str, *, after: str = "", limit: int = 1000, open_only: bool = False
@@ -232,33 +230,33 @@ class SqliteStore:
         self, hospital_id: str, call_id: str, *, owner: str, now: datetime, lease_until: datetime
     ) -> Call | None:
         def work(connection: sqlite3.Connection) -> Call | None:
-            call = _one(connection, codec.CALL, _CALL, (hospital_id, call_id))
-            if call is None or not _claimable(call, owner, now):
+            call = sql.one(connection, codec.CALL, sql.CALL, (hospital_id, call_id))
+            if call is None or not sql.claimable(call, owner, now):
                 return None
             claimed = replace(call, state=CallState.CALLING, lease_owner=owner, lease_until=lease_until)
-            return _store_call(connection, replace(claimed, version=call.version + 1))
+            return sql.store_call(connection, replace(claimed, version=call.version + 1))
 
         return await self._database.write(work)
 
     async def renew_lease(self, hospital_id: str, call_id: str, *, owner: str, lease_until: datetime) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
-            call = _one(connection, codec.CALL, _CALL, (hospital_id, call_id))
+            call = sql.one(connection, codec.CALL, sql.CALL, (hospital_id, call_id))
             if call is None or call.state is not CallState.CALLING or call.lease_owner != owner:
                 return False
-            _store_call(connection, replace(call, lease_until=lease_until))
+            sql.store_call(connection, replace(call, lease_until=lease_until))
             return True
 
         return await self._database.write(work)
 
     async def update_call(self, call: Call) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
-            stored = _one(connection, codec.CALL, _CALL, (call.hospital_id, call.id))
+            stored = sql.one(connection, codec.CALL, sql.CALL, (call.hospital_id, call.id))
             if stored is None or stored.version != call.version:
                 return False
             lease = call.lease_until
             if lease and stored.lease_until and stored.lease_owner == call.lease_owner:
                 lease = max(lease, stored.lease_until)  # renewed since the caller read the call
-            _store_call(connection, replace(call, lease_until=lease, version=call.version + 1))
+            sql.store_call(connection, replace(call, lease_until=lease, version=call.version + 1))
             return True
 
         return await self._database.write(work)
@@ -266,10 +264,10 @@ class SqliteStore:
     # attempts and what they leave
 
     async def begin_attempt(self, attempt: Attempt, guard: Guard) -> BeginResult:
-        return await self._database.write(lambda connection: _begin(connection, attempt, guard))
+        return await self._database.write(lambda connection: sql.begin_attempt(connection, attempt, guard))
 
     async def attempt(self, attempt_id: str) -> Attempt | None:
-        return await self._get(codec.ATTEMPT, _ATTEMPT, (attempt_id,))
+        return await self._get(codec.ATTEMPT, sql.ATTEMPT, (attempt_id,))
 
     async def attempt_of_call_sid(self, call_sid: str) -> Attempt | None:
         return await self._get(codec.ATTEMPT, "SELECT document FROM attempts WHERE call_sid = ?", (call_sid,))
@@ -287,7 +285,7 @@ class SqliteStore:
         )
 
     async def update_attempt(self, attempt: Attempt) -> bool:
-        return await self._database.write(lambda connection: _update_attempt(connection, attempt))
+        return await self._database.write(lambda connection: sql.update_attempt(connection, attempt))
 
     async def end_attempt(
         self,
@@ -302,18 +300,18 @@ class SqliteStore:
             raise ValueError(f"attempt {attempt.id} is {attempt.state}, end_attempt stores ended ones")
 
         def work(connection: sqlite3.Connection) -> bool:
-            if not _update_attempt(connection, attempt):
+            if not sql.update_attempt(connection, attempt):
                 return False
-            _add_interaction(connection, interaction)
+            sql.add_interaction(connection, interaction)
             if check_in is not None:
                 connection.execute(
                     "INSERT OR REPLACE INTO check_ins (hospital_id, id, document) VALUES (?, ?, ?)",
                     (check_in.hospital_id, check_in.id, codec.CHECK_IN.dumps(check_in)),
                 )
             if do_not_call is not None:
-                _bar(connection, do_not_call)
+                sql.bar(connection, do_not_call)
             for alert in alerts:
-                _add_alert(connection, alert)
+                sql.add_alert(connection, alert)
             return True
 
         return await self._database.write(work)
@@ -332,10 +330,12 @@ class SqliteStore:
             return await self._list(
                 codec.INTERACTION, _INTERACTIONS_OF_PATIENT, (hospital_id, patient_id, round_id)
             )
-        return await self._list(codec.INTERACTION, _INTERACTIONS_OF_ROUND, (hospital_id, round_id))
+        if round_id is not None:
+            return await self._list(codec.INTERACTION, _INTERACTIONS_OF_ROUND, (hospital_id, round_id))
+        return await self._list(codec.INTERACTION, _INTERACTIONS, (hospital_id,))
 
     async def add_alert(self, alert: Alert) -> bool:
-        return await self._database.write(lambda connection: _add_alert(connection, alert))
+        return await self._database.write(lambda connection: sql.add_alert(connection, alert))
 
     async def alerts(
         self, hospital_id: str, *, open_only: bool = False, round_id: str | None = None
@@ -344,7 +344,7 @@ class SqliteStore:
 
     async def acknowledge_alert(self, hospital_id: str, alert_id: str, *, by: str, at: datetime) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
-            alert = _one(
+            alert = sql.one(
                 connection,
                 codec.ALERT,
                 "SELECT document FROM alerts WHERE hospital_id = ? AND id = ? AND open = 1",
@@ -363,37 +363,33 @@ class SqliteStore:
 
     # the shapes that most methods share
 
-    async def _row(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        return await self._database.read(lambda connection: connection.execute(sql, values).fetchone())
+    async def _row(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        return await self._database.read(lambda connection: connection.execute(statement, values).fetchone())
 
-    async def _get(self, kind: Codec[T], sql: str, values: Sequence[Any]) -> T | None:
-        return await self._database.read(lambda connection: _one(connection, kind, sql, values))
+    async def _get(self, kind: Codec[T], statement: str, values: Sequence[Any]) -> T | None:
+        return await self._database.read(lambda connection: sql.one(connection, kind, statement, values))
 
-    async def _list(self, kind: Codec[T], sql: str, values: Sequence[Any] = ()) -> list[T]:
+    async def _list(self, kind: Codec[T], statement: str, values: Sequence[Any] = ()) -> list[T]:
         def work(connection: sqlite3.Connection) -> list[T]:
-            return [kind.loads(document) for (document,) in connection.execute(sql, values)]
+            return [kind.loads(document) for (document,) in connection.execute(statement, values)]
 
         return await self._database.read(work)
 
-    async def _update(self, sql: str, changes: Sequence[Any], condition: Sequence[Any]) -> bool:
+    async def _update(self, statement: str, changes: Sequence[Any], condition: Sequence[Any]) -> bool:
         def work(connection: sqlite3.Connection) -> bool:
-            return connection.execute(sql, (*changes, *condition)).rowcount == 1
+            return connection.execute(statement, (*changes, *condition)).rowcount == 1
 
         return await self._database.write(work)
 
-
-_ROUND = "SELECT document FROM rounds WHERE hospital_id = ? AND id = ?"
-_CALL = "SELECT document FROM calls WHERE hospital_id = ? AND id = ?"
-_ATTEMPT = "SELECT document FROM attempts WHERE id = ?"
 
 _INTERACTIONS_OF_PATIENT = """
     SELECT document FROM interactions
     WHERE hospital_id = ?1 AND patient_id = ?2 AND (?3 IS NULL OR round_id = ?3) ORDER BY started_at, id
 """
 _INTERACTIONS_OF_ROUND = """
-    SELECT document FROM interactions
-    WHERE hospital_id = ?1 AND (?2 IS NULL OR round_id = ?2) ORDER BY started_at, id
+    SELECT document FROM interactions WHERE hospital_id = ? AND round_id = ? ORDER BY started_at, id
 """
+_INTERACTIONS = "SELECT document FROM interactions WHERE hospital_id = ? ORDER BY started_at, id"
 _ALERTS = """
     SELECT document FROM alerts
     WHERE hospital_id = ?1 AND (?2 IS NULL OR round_id = ?2) ORDER BY raised_at, id
@@ -404,228 +400,4 @@ _OPEN_ALERTS = """
 """
 
 
-def _one(connection: sqlite3.Connection, kind: Codec[T], sql: str, values: Sequence[Any]) -> T | None:
-    row = connection.execute(sql, values).fetchone()
-    return None if row is None else kind.loads(row[0])
-
-
-# --- patients ----------------------------------------------------------------------------------------------------
-
-
-def _know_hospital(connection: sqlite3.Connection, hospital_id: str) -> None:
-    connection.execute("INSERT INTO hospitals (id) VALUES (?) ON CONFLICT DO NOTHING", (hospital_id,))
-
-
-def _patient(connection: sqlite3.Connection, hospital_id: str, patient_id: str) -> Patient | None:
-    return _one(
-        connection,
-        codec.PATIENT,
-        "SELECT document FROM patients WHERE hospital_id = ? AND id = ?",
-        (hospital_id, patient_id),
-    )
-
-
-def _put_patients(connection: sqlite3.Connection, patients: Iterable[Patient]) -> PutCounts:
-    created = updated = unchanged = 0
-    changed: set[str] = set()
-    for patient in patients:
-        stored = _patient(connection, patient.hospital_id, patient.id)
-        if stored is not None and stored.opted_out:
-            patient = replace(patient, opted_out=True)
-        if stored == patient:
-            unchanged += 1
-            continue
-        connection.execute(
-            """
-            INSERT INTO patients (hospital_id, id, phone, hours, own_times, document) VALUES (?, ?, ?, ?, ?, ?)
-            ON CONFLICT (hospital_id, id) DO UPDATE SET
-                phone = excluded.phone, hours = excluded.hours, own_times = excluded.own_times,
-                document = excluded.document
-            """,
-            (
-                patient.hospital_id,
-                patient.id,
-                patient.phone,
-                sum(1 << hour for hour in patient.hours),
-                bool(patient.times),
-                codec.PATIENT.dumps(patient),
-            ),
-        )
-        changed.add(patient.hospital_id)
-        created += stored is None
-        updated += stored is not None
-    for hospital_id in changed:
-        _know_hospital(connection, hospital_id)
-        connection.execute("UPDATE hospitals SET revision = revision + 1 WHERE id = ?", (hospital_id,))
-    return PutCounts(created, updated, unchanged)
-
-
-def _bar(connection: sqlite3.Connection, entry: DoNotCall) -> None:
-    connection.execute(
-        """
-        INSERT INTO do_not_call (hospital_id, phone, patient_id, document) VALUES (?, ?, ?, ?)
-        ON CONFLICT DO NOTHING
-        """,
-        (entry.hospital_id, entry.phone, entry.patient_id or "", codec.DO_NOT_CALL.dumps(entry)),
-    )
-
-
-def _barred(connection: sqlite3.Connection, hospital_id: str, patient_id: str, phone: str | None) -> bool:
-    """Whether an entry names the patient, or the number (whoever said it)."""
-    row = connection.execute(
-        """
-        SELECT EXISTS (SELECT 1 FROM do_not_call WHERE hospital_id = :hospital AND phone = :phone)
-            OR EXISTS (SELECT 1 FROM do_not_call
-                       WHERE hospital_id = :hospital AND patient_id = :patient AND patient_id <> '')
-        """,
-        {"hospital": hospital_id, "phone": phone, "patient": patient_id},
-    ).fetchone()
-    return bool(row[0])
-
-
-# --- calls -------------------------------------------------------------------------------------------------------
-
-
-def _call_row(call: Call) -> tuple[object, ...]:
-    return (
-        call.state.value,
-        call.outcome.value if call.outcome else "",
-        call.reason,
-        call.version,
-        codec.CALL.dumps(call),
-        call.id,
-        call.hospital_id,
-        call.round_id,
-        call.patient_id,
-    )
-
-
-def _store_call(connection: sqlite3.Connection, call: Call) -> Call:
-    connection.execute(
-        "UPDATE calls SET state = ?, outcome = ?, reason = ?, version = ?, document = ? WHERE id = ?",
-        _call_row(call)[:6],
-    )
-    return call
-
-
-def _claimable(call: Call, owner: str, now: datetime) -> bool:
-    match call.state:
-        case CallState.WAITING:
-            return call.due_at <= now
-        case CallState.CALLING:
-            return call.lease_owner in (owner, None) or call.lease_until is None or call.lease_until <= now
-        case CallState.ENDED:
-            return False
-
-
-# --- attempts ----------------------------------------------------------------------------------------------------
-
-
-def _begin(connection: sqlite3.Connection, attempt: Attempt, guard: Guard) -> BeginResult:
-    stored = _one(connection, codec.ATTEMPT, _ATTEMPT, (attempt.id,))
-    if stored is not None:
-        return BeginResult(Began.EXISTS, stored)
-    call = _one(connection, codec.CALL, _CALL, (attempt.hospital_id, attempt.call_id))
-    if call is None or call.state is not CallState.CALLING or call.attempt_id != attempt.id:
-        return BeginResult(Began.CALL_OVER)
-    if (call.round_id, call.patient_id) != (attempt.round_id, attempt.patient_id):
-        return BeginResult(Began.CALL_OVER)
-    if _line_busy(connection, attempt):
-        return BeginResult(Began.LINE_BUSY)
-    patient = _patient(connection, attempt.hospital_id, attempt.patient_id)
-    if patient is None:
-        return BeginResult(Began.REFUSED, reason=SkipReason.INACTIVE.value)
-    barred = _barred(connection, patient.hospital_id, patient.id, patient.phone) or _barred(
-        connection, patient.hospital_id, patient.id, attempt.phone
-    )
-    reason = guard(patient, barred)
-    if reason is not None:
-        return BeginResult(Began.REFUSED, reason=reason)
-    connection.execute(
-        """
-        INSERT INTO attempts
-            (state, call_sid, version, document, id, hospital_id, call_id, patient_id, number, phone, intended_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        """,
-        (
-            *_attempt_changes(attempt),
-            attempt.id,
-            attempt.hospital_id,
-            attempt.call_id,
-            attempt.patient_id,
-            attempt.number,
-            attempt.phone,
-            micros(attempt.intended_at),
-        ),
-    )
-    return BeginResult(Began.BEGUN, attempt)
-
-
-def _line_busy(connection: sqlite3.Connection, attempt: Attempt) -> bool:
-    """Whether the patient or the number has an attempt in flight: what two partial unique indexes also refuse."""
-    row = connection.execute(
-        """
-        SELECT EXISTS (SELECT 1 FROM attempts
-                       WHERE state <> 'ended' AND hospital_id = ? AND patient_id = ?)
-            OR EXISTS (SELECT 1 FROM attempts WHERE state <> 'ended' AND phone = ?)
-        """,
-        (attempt.hospital_id, attempt.patient_id, attempt.phone),
-    ).fetchone()
-    return bool(row[0])
-
-
-def _attempt_changes(attempt: Attempt) -> tuple[object, ...]:
-    return (attempt.state.value, attempt.call_sid, attempt.version, codec.ATTEMPT.dumps(attempt))
-
-
-def _update_attempt(connection: sqlite3.Connection, attempt: Attempt) -> bool:
-    after = replace(attempt, version=attempt.version + 1)
-    try:
-        updated = connection.execute(
-            """
-            UPDATE attempts SET state = ?, call_sid = ?, version = ?, document = ?
-            WHERE id = ? AND hospital_id = ? AND version = ?
-            """,
-            (*_attempt_changes(after), attempt.id, attempt.hospital_id, attempt.version),
-        )
-    except sqlite3.IntegrityError:  # the call SID is another attempt's
-        return False
-    return updated.rowcount == 1
-
-
-def _add_interaction(connection: sqlite3.Connection, interaction: Interaction) -> None:
-    connection.execute(
-        """
-        INSERT OR REPLACE INTO interactions (hospital_id, id, patient_id, round_id, started_at, document)
-        VALUES (?, ?, ?, ?, ?, ?)
-        """,
-        (
-            interaction.hospital_id,
-            interaction.id,
-            interaction.patient_id,
-            interaction.round_id,
-            micros(interaction.started_at),
-            codec.INTERACTION.dumps(interaction),
-        ),
-    )
-
-
-def _add_alert(connection: sqlite3.Connection, alert: Alert) -> bool:
-    added = connection.execute(
-        """
-        INSERT INTO alerts (hospital_id, id, round_id, open, raised_at, document) VALUES (?, ?, ?, ?, ?, ?)
-        ON CONFLICT DO NOTHING
-        """,
-        (
-            alert.hospital_id,
-            alert.id,
-            alert.round_id,
-            alert.acknowledged_at is None,
-            micros(alert.raised_at),
-            codec.ALERT.dumps(alert),
-        ),
-    )
-    return added.rowcount == 1
-
-
-__all__ = ["SqliteStore", "micros"]
+__all__ = ["SqliteStore"]

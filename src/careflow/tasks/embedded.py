@@ -23,7 +23,7 @@ from careflow.errors import StoreError, StoreInUse
 from careflow.ports import Clock, Task
 from careflow.store.database import Database
 from careflow.store.locks import RoleLock, hold_role
-from careflow.store.sqlite import micros
+from careflow.store.sql import micros
 from careflow.tasks.pacing import Answer, Pace, QueueLimits, backoff
 
 ROLE = "queue"

@@ -135,3 +135,4 @@ CREATE TABLE tasks (
 CREATE UNIQUE INDEX one_task_per_name ON tasks (queue, name);
 CREATE INDEX tasks_waiting ON tasks (queue, due_at, sequence) WHERE delivering = 0 AND dead_at IS NULL;
 CREATE INDEX tasks_delivering ON tasks (queue) WHERE delivering = 1;
+CREATE INDEX tasks_dead ON tasks (dead_at) WHERE dead_at IS NOT NULL;
