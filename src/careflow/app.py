@@ -25,7 +25,7 @@ from careflow.settings import Settings
 from careflow.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from careflow.lab.exchange import Exchange
+    from careflow.lab.app import Lab
     from careflow.tasks.embedded import EmbeddedQueue
 
 ROLES = ("pulse", "caller", "lab")
@@ -40,7 +40,7 @@ class Assembly:
     clock: Clock
     store: SqliteStore
     services: Sequence[Service]
-    lab: Exchange | None
+    lab: Lab | None
     queue: EmbeddedQueue | None
 
 
@@ -217,13 +217,12 @@ class _Parts:
             rng=random.Random(),
         )
 
-    def lab(self, bound: socket) -> tuple[Exchange, Service]:
+    def lab(self, bound: socket) -> tuple[Lab, Service]:
         from careflow.lab.app import create_lab
         from careflow.lab.config import LabConfig
-        from careflow.lab.speech import speech_routes
 
         account = PracticeAccount.of(self.settings.data_dir)
-        app = create_lab(
+        lab = create_lab(
             LabConfig(
                 data_dir=self.settings.data_dir,
                 account_sid=account.account_sid,
@@ -233,9 +232,8 @@ class _Parts:
                 calls_per_second=self.settings.calls_per_second,
             ),
             self.clock,
-            speech=speech_routes,
         )
-        return app.state.exchange, Service("lab", app, bound)
+        return lab, Service("lab", lab.app, bound)
 
     def _guarded(self, app: Any, rules: Sequence[Any], public: Sequence[str]) -> RequireToken:
         auth.local_issuer(self.settings)  # its keys must be there before the first token is looked at
@@ -272,7 +270,7 @@ async def people_roster(assembly: Assembly, seed: int) -> None:
                 for patient in page
                 if patient.phone
             ]
-    assembly.lab.set_subscribers(assign_personas(known, seed))
+    assembly.lab.exchange.set_subscribers(assign_personas(known, seed))
 
 
 # --- what commands ask of a running deployment -----------------------------------------------------------------

@@ -131,20 +131,27 @@ async def _morning_round(
     settings: Settings, clock: VirtualClock, speed: float, seed: int, progress: Progress
 ) -> dict[str, Any]:
     from careflow.app import assembled, bind, people_roster, trigger_round
+    from careflow.fhir.notes import RosterDefaults
+    from careflow.fhir.roster import import_paths
     from careflow.hosting import running
-    from careflow.sample import import_sample
+    from careflow.sample import roster_path
 
     settings, sockets = bind(settings, ("lab", "caller", "pulse"))
     async with AsyncExitStack() as stack:
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))
         lab = assembly.lab
         assert lab is not None
-        morning = Morning(speed=speed, is_busy=lambda: bool(lab.live))
+        morning = Morning(speed=speed, is_busy=lambda: lab.live_calls > 0)
         ticking = asyncio.create_task(clock.run(morning.pace))
         stack.callback(ticking.cancel)
         stop = await stack.enter_async_context(running(assembly.services))
         progress.say(f"Pulse {settings.pulse_url}, Caller {settings.caller_url}, lab {settings.twilio_url}")
-        reading = import_sample(settings.hospital_id, now=clock.now())
+        reading = import_paths(
+            [roster_path()],
+            hospital_id=settings.hospital_id,
+            defaults=RosterDefaults(time_zone=settings.time_zone),
+            now=clock.now(),
+        )
         await assembly.store.put_patients(reading.patients)
         await people_roster(assembly, seed)
         progress.say(f"roster: {len(reading.patients)} patients from FHIR bundles")

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.table import Table
 
+WIDE = 200  # characters
+
 
 def plain(value: object) -> Any:
     """The value as JSON: records as objects with camelCase keys, instants as RFC 3339."""
@@ -48,13 +50,15 @@ def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "none"
 ) -> None:
     """A table for people; `empty` is said when there are no rows."""
-    console = Console()
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE  # a pipe has no width; ids must come through it whole
     if not rows:
         console.print(f"{title}: {empty}")
         return
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)

@@ -42,9 +42,9 @@ async def import_(
     """Import patients; importing again updates them. One line for each thing refused or defaulted."""
     from careflow.fhir.notes import RosterDefaults
     from careflow.fhir.roster import import_paths
-    from careflow.sample import sample_paths
+    from careflow.sample import roster_path
 
-    sources = [*paths, *(sample_paths() if sample else ())]
+    sources = [*paths, *((roster_path(),) if sample else ())]
     missing = [str(path) for path in sources if not path.exists()]
     if missing or not sources:
         raise NothingImported(
