@@ -154,7 +154,7 @@ class World:
     limits: Limits
     _secrets: Any = field(default_factory=lambda: (f"secret-{n}" for n in itertools.count()))
 
-    def desk(self, store: Any = None, *, limits: Limits | None = None) -> AttemptDesk:
+    def desk(self, store: Any = None, *, recovery: Recovery | None = None) -> AttemptDesk:
         used = store or self.store
         self.watch = Watch(used, self.clock)
         return AttemptDesk(
@@ -162,9 +162,9 @@ class World:
             self.phone,
             self.clock,
             self.watch,
-            recovery=Recovery(scripts={"morning": None}, clinic_name="", clinic_phone=""),  # type: ignore[dict-item]
+            recovery=recovery or Recovery(scripts={"morning": None}, clinic_name="", clinic_phone=""),  # type: ignore[dict-item]
             tokens_factory=lambda: next(self._secrets),
-            limits=limits or self.limits,
+            limits=self.limits,
         )
 
     async def ready(self, who: Patient | None = None, number: int = 1) -> AttemptOrder:

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.caller_support import NOW, World, world
+from tests.caller_support import NOW, World, patient, world
 
 from careflow.caller.attempts import AttemptDesk, Step
+from careflow.caller.recovery import Recovery
 from careflow.caller.stream_pass import StreamPass
+from careflow.core import dialogue
 from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending
-from careflow.core.checkins import AlertKind, CheckIn, Triage
+from careflow.core.checkins import AlertKind, Answer, CheckIn, Triage
 from careflow.core.conversation import Finished
 from careflow.ports import AttemptOrder
+from careflow.scripts import load_scripts
 
 
 @pytest.fixture
@@ -387,3 +390,64 @@ async def test_the_pass_counts_streams_and_resumes() -> None:
     assert first.accepted("x").streams == 1
     assert first.accepted("x").resumed("y") == StreamPass(resumes=1, streams=1, secret="y")
     assert StreamPass.parse("anything") == replace(first, secret="anything")
+
+
+def said(*, ending: Ending | None = None, opted_out: bool = False) -> str:
+    """The checkpoint of a conversation with one answer, and perhaps the goodbye begun."""
+    script = load_scripts()["morning"]
+    fresh = dialogue.begin(script, patient(), clinic_name="", clinic_phone="")
+    state = replace(
+        fresh,
+        phase=dialogue.Phase.CLOSING if ending else dialogue.Phase.ASKING,
+        confirmed=True,
+        answers=(Answer(question_id=fresh.questions()[0].id, value="yes"),),
+        ending=ending,
+        opted_out_patient=opted_out,
+    )
+    return dialogue.to_json(state)
+
+
+def scripted(here: World) -> AttemptDesk:
+    return here.desk(recovery=Recovery(scripts=load_scripts(), clinic_name="", clinic_phone=""))
+
+
+async def test_the_answers_of_a_conversation_whose_process_died_are_kept(here: World) -> None:
+    dead = here.desk()
+    order, sid = await talking(here, dead)
+    await dead.checkpoint(order.attempt_id, said())
+    here.phone.becomes(sid, "completed")
+    await here.pass_time(scripted(here).settle_all())
+    kept = await here.store.check_in("h1", order.attempt_id)
+    assert kept is not None
+    assert [answer.value for answer in kept.answers] == ["yes"]
+    assert (await here.attempt(order)).ending is Ending.INTERRUPTED
+
+
+@pytest.mark.parametrize("how", ["settled", "lost", "broken"])
+async def test_an_opt_out_decided_before_the_process_died_is_honoured(here: World, how: str) -> None:
+    dead = here.desk()
+    order, sid = await talking(here, dead)
+    await dead.checkpoint(order.attempt_id, said(ending=Ending.OPTED_OUT, opted_out=True))
+    here.phone.becomes(sid, "completed")
+    desk = scripted(here)
+    match how:
+        case "settled":
+            await here.pass_time(desk.settle_all())
+        case "lost":
+            await desk.stream_lost(order.attempt_id)
+        case "broken":
+            await desk.conversation_broken(order.attempt_id)
+    assert (await here.attempt(order)).ending is Ending.OPTED_OUT
+    assert await here.store.on_do_not_call("h1", "p1", None)
+
+
+async def test_a_checkpoint_that_cannot_be_read_does_not_keep_the_attempt_open(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = here.desk()
+    order, sid = await talking(here, dead)
+    await dead.checkpoint(order.attempt_id, '{"words": "my chest hurts"')
+    here.phone.becomes(sid, "completed")
+    await here.pass_time(scripted(here).settle_all())
+    assert (await here.attempt(order)).ending is Ending.INTERRUPTED
+    assert "chest" not in caplog.text

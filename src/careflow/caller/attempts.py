@@ -322,28 +322,29 @@ class AttemptDesk:
                 return CANCELLED
             return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending or Ending.INTERRUPTED)
 
-        def do_not_call(attempt: Attempt) -> DoNotCall | None:
-            if not (finished.opted_out_patient or finished.opted_out_number):
-                return None
-            return DoNotCall(
-                hospital_id=attempt.hospital_id,
-                phone=attempt.phone,
-                patient_id=attempt.patient_id if finished.opted_out_patient else None,
-                attempt_id=attempt.id,
-                since=self._clock.now(),
-            )
+        attempt = await self._book.end(
+            attempt_id,
+            verdict,
+            check_in=check_in,
+            do_not_call=lambda attempt: _opt_out(attempt, finished),
+        )
+        return await self._let_go(attempt_id, attempt)
 
-        attempt = await self._book.end(attempt_id, verdict, check_in=check_in, do_not_call=do_not_call)
+    async def conversation_broken(self, attempt_id: str, check_in: CheckIn | None = None) -> Attempt | None:
+        """Our side failed for good in the middle: store what there is, then hang up. A nurse takes over from here."""
+        return await self._shielded(self._conversation_broken(attempt_id, check_in))
+
+    async def _conversation_broken(self, attempt_id: str, check_in: CheckIn | None) -> Attempt | None:
+        attempt = await self._store.attempt(attempt_id)
+        if attempt is not None:
+            attempt = await self._end_interrupted(attempt, check_in)
+        return await self._let_go(attempt_id, attempt)
+
+    async def _let_go(self, attempt_id: str, attempt: Attempt | None) -> Attempt | None:
         self._held.discard(attempt_id)
         if attempt is not None and attempt.call_sid is not None:
             await self._dialler.hang_up(attempt.call_sid)
         return attempt
-
-    async def conversation_broken(self, attempt_id: str, check_in: CheckIn | None = None) -> Attempt | None:
-        """Our side failed for good in the middle: store what there is, then hang up. A nurse takes over from here."""
-        return await self._shielded(
-            self._conversation_over(attempt_id, Finished(ending=Ending.INTERRUPTED), check_in)
-        )
 
     # stopping
 
@@ -472,14 +473,35 @@ class AttemptDesk:
             return attempt  # it may still be live: settled later
         return await self._end(attempt, lambda _: verdict)
 
-    async def _end_interrupted(self, attempt: Attempt) -> Attempt | None:
-        return await self._end(attempt, lambda now: CANCELLED if now.cancel_requested_at else INTERRUPTED)
+    async def _end_interrupted(self, attempt: Attempt, check_in: CheckIn | None = None) -> Attempt | None:
+        return await self._end(
+            attempt, lambda now: CANCELLED if now.cancel_requested_at else INTERRUPTED, check_in
+        )
 
-    async def _end(self, attempt: Attempt, verdict: Callable[[Attempt], Verdict | None]) -> Attempt | None:
-        """End the attempt with the check-in that its last checkpoint holds, if there is one."""
-        stored = await self._store.attempt(attempt.id)
-        check_in = await self._recovery.check_in(self._store, stored, self._clock.now()) if stored else None
-        return await self._book.end(attempt.id, verdict, check_in=check_in)
+    async def _end(
+        self,
+        attempt: Attempt,
+        verdict: Callable[[Attempt], Verdict | None],
+        check_in: CheckIn | None = None,
+    ) -> Attempt | None:
+        """End the attempt with what its last checkpoint holds: the check-in so far, and an end decided but not stored."""
+        stored = await self._store.attempt(attempt.id) or attempt
+        left = await self._recovery.left(self._store, stored, self._clock.now())
+        finished = left.finished
+
+        def decided(now: Attempt) -> Verdict | None:
+            wanted = verdict(now)
+            cut = wanted is not None and wanted.ending in (Ending.INTERRUPTED, Ending.HUNG_UP)
+            if cut and finished is not None:
+                return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending)
+            return wanted
+
+        return await self._book.end(
+            attempt.id,
+            decided,
+            check_in=check_in or left.check_in,
+            do_not_call=lambda ended: _opt_out(ended, finished),
+        )
 
     async def _fetch(self, call_sid: str) -> PhoneCall | None:
         try:
@@ -494,6 +516,21 @@ class AttemptDesk:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
         return await asyncio.shield(task)
+
+
+def _opt_out(ended: Attempt, finished: Finished | None) -> DoNotCall | None:
+    """The entry that somebody on the telephone asked for."""
+    if finished is None or ended.ended_at is None:
+        return None
+    if not (finished.opted_out_patient or finished.opted_out_number):
+        return None
+    return DoNotCall(
+        hospital_id=ended.hospital_id,
+        phone=ended.phone,
+        patient_id=ended.patient_id if finished.opted_out_patient else None,
+        attempt_id=ended.id,
+        since=ended.ended_at,
+    )
 
 
 def _end_of_calling_hours(patient: Patient, now: datetime) -> datetime:
