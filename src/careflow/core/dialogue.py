@@ -7,14 +7,12 @@ speech raises its alert before the next word is spoken; `Finished` comes once, a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from careflow.core.attempts import Attempt, Ending
-from careflow.core.checkins import AlertKind, Answer, CheckIn, Triage, Turn
+from careflow.core.checkins import AlertKind, Answer, CheckIn, Triage
 from careflow.core.conversation import (
-    Await,
     BargedIn,
     DeafNow,
     Effect,
@@ -23,15 +21,12 @@ from careflow.core.conversation import (
     HungUp,
     MachineAnswered,
     Pressed,
-    RaiseAlert,
     Resumed,
-    Save,
-    Say,
     Spoken,
     Started,
-    StopSpeaking,
     Waited,
 )
+from careflow.core.dialogue_draft import Draft
 from careflow.core.dialogue_state import (
     PHASES_WITH_QUESTION,
     CheckpointError,
@@ -148,13 +143,8 @@ def prompts(script: Script, *, clinic_name: str, clinic_phone: str) -> tuple[tup
     return tuple(found)
 
 
-class _Move:
-    """One step in the making: the state so far and the effects so far."""
-
-    def __init__(self, dialogue: Dialogue, now: datetime) -> None:
-        self.state = dialogue
-        self.now = now
-        self.effects: list[Effect] = []
+class _Move(Draft):
+    """One step in the making: what an event means in the present state."""
 
     # --- events ------------------------------------------------------------------------------------------------
 
@@ -328,7 +318,7 @@ class _Move:
         self._note_symptoms(codes)
         raised = [self._raise(AlertKind.WARNING, code) for code in codes]
         if any(raised):
-            self.effects.append(Save())
+            self._save()
         return bool(codes)
 
     def _heard_while_closing(self, intent: Intent | None) -> None:
@@ -338,9 +328,9 @@ class _Move:
                 ending = Ending.OPTED_OUT if self.state.ending in _RETRIED else self.state.ending
                 self._close(ending or Ending.OPTED_OUT, "closing_opted_out")
             else:
-                self.effects.append(Save())
+                self._save()
         elif intent is Intent.PERSON and self._raise(AlertKind.CALLBACK, "person"):
-            self.effects.append(Save())
+            self._save()
 
     def _wish(self, understood: Understood, question: Question | None, *, late: bool) -> bool:
         """Follow a wish that outranks the question; whether there was one."""
@@ -497,7 +487,7 @@ class _Move:
 
     def _confirm(self) -> None:
         self._set(confirmed=True)
-        self.effects.append(Save())
+        self._save()
         self._go_to(0)
 
     def _go_to(self, index: int, *, lead: Iterable[str] = ()) -> None:
@@ -530,7 +520,7 @@ class _Move:
         for rule in rules:
             if not (warned and rule.alert is AlertKind.WARNING):  # the symptom itself says more than the rule
                 self._raise(rule.alert, rule.code)
-        self.effects.append(Save())
+        self._save()
         self._go_to(state.index + 1, lead=lead)
 
     def _miss(self, *, unsure: bool = False) -> None:
@@ -557,7 +547,7 @@ class _Move:
 
     def _call_back(self) -> None:
         if self._raise(AlertKind.CALLBACK, "person"):
-            self.effects.append(Save())
+            self._save()
             self._ask("callback") if self.state.phase is not Phase.HOLDING else self._return_from_hold()
         elif self.state.phase is Phase.HOLDING:
             self._return_from_hold()
@@ -599,14 +589,14 @@ class _Move:
         escalated = self.state.ending is Ending.ESCALATED
         self._set(ending=Ending.ESCALATED)
         if new or not escalated:
-            self.effects.append(Save())
+            self._save()
         if not escalated:
             self._set(phase=Phase.EMERGENCY)
             self._say("emergency")
 
     def _close(self, ending: Ending, closing: str, *, lead: Iterable[str] = ()) -> None:
         self._set(phase=Phase.CLOSING, ending=ending, closing=closing, keys="")
-        self.effects.append(Save())
+        self._save()
         self._say(closing, "goodbye", lead=lead)
 
     def _finish(self, ending: Ending | None, *, voicemail: bool = False) -> None:
@@ -659,51 +649,7 @@ class _Move:
         self._set(index=len(self.state.questions()))
         self._close(Ending.COMPLETE, "closing_noted")
 
-    def _say(self, *keys: str, lead: Iterable[str] = ()) -> None:
-        """Speak prompts of the script's frame, one after the other."""
-        language = self.state.language
-        texts = self.state.context.script.prompts[language]
-        self._play(
-            [*(("reply", text, language) for text in lead), *((key, texts[key], language) for key in keys)]
-        )
-
-    def _play(self, parts: list[tuple[str, str, str]]) -> None:
-        self._silence()
-        for name, template, language in parts:
-            text = self.state.context.fill(template, language)
-            mark = self._mark(name)
-            self.effects.append(Say(mark, text, language))
-            self._turn("agent", text)
-            self._set(speaking=mark, waiting="")
-
-    def _silence(self) -> None:
-        if self.state.speaking:
-            self.effects.append(StopSpeaking())
-            self._set(speaking="")
-
-    def _await(self, mark: str, *, seconds: float | None = None) -> None:
-        waits, state = self.state.context.script.waits, self.state
-        if seconds is None:
-            match state.phase:
-                case Phase.HOLDING:
-                    seconds = waits.hold
-                case Phase.MACHINE:
-                    seconds = waits.machine
-                case Phase.YEAR | Phase.STOP:
-                    seconds = waits.keypad
-                case _:
-                    seconds = waits.keypad if state.deaf or state.misses >= 2 else waits.voice
-        self._set(waiting=mark)
-        self.effects.append(Await(mark, seconds))
-
-    def _mark(self, name: str) -> str:
-        self._set(spoken=self.state.spoken + 1)
-        return f"p{self.state.spoken}-{name}"
-
     # --- small things ------------------------------------------------------------------------------------------
-
-    def _set(self, **changes: object) -> None:
-        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
 
     def _question(self) -> Question:
         question = self.state.question()
@@ -714,17 +660,3 @@ class _Move:
     def _birth_year(self) -> int:
         born = self.state.context.patient.birth_date
         return born.year if born else 0
-
-    def _raise(self, kind: AlertKind, code: str) -> bool:
-        """Raise it if this conversation has not; whether it did."""
-        if (kind, code) in self.state.alerts:
-            return False
-        self._set(alerts=(*self.state.alerts, (kind, code)))
-        self.effects.append(RaiseAlert(kind, code))
-        return True
-
-    def _note_symptoms(self, codes: Iterable[str]) -> None:
-        self._set(symptoms=tuple(dict.fromkeys((*self.state.symptoms, *codes))))
-
-    def _turn(self, speaker: str, text: str, *, via: str = "voice") -> None:
-        self._set(turns=(*self.state.turns, Turn(speaker=speaker, text=text, at=self.now, via=via)))

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 - long lists of words read better as text than as quoted items
 """Whether a speaker denies what is mentioned. In doubt the answer is no: a complaint overheard costs more than a false alarm.
 
 A mention is denied only when exactly one negation governs it, with nothing but harmless words in between ("no chest pain",
@@ -64,12 +65,12 @@ def _governing(heard: tuple[str, ...], begin: int, end: int) -> range:
     """The words before a mention that may govern it: from the last contrast, sentence, or comma that a denial follows."""
     start = begin
     for n in range(begin, end):
-        token = heard[n]
+        word = heard[n]
         resumes = heard[n + 1] in ("no", "not", "nor", "neither", "without", "ni", "sin", "i", "i've", "i'm")
         if (
-            token in CONTRAST
-            or token in ".;!?:"
-            or (token == "," and resumes and _negators(heard, range(n + 1, end)))
+            word in CONTRAST
+            or word in ".;!?:"
+            or (word == "," and resumes and _negators(heard, range(n + 1, end)))
         ):
             start = n + 1
     return range(start, end)
@@ -135,7 +136,7 @@ def _taken_back(heard: tuple[str, ...], begin: int, end: int) -> bool:
         if word in ".;!?":
             return False
         if word in _EXCEPTIONS or (
-            word in ("just", "only", "solo") and "when" in rest[n : n + 2] + ("when",)
+            word in ("just", "only", "solo") and not {"when", "cuando"}.isdisjoint(rest[n : n + 3])
         ):
             return end == len(heard) or word in ("unless", "until")
         if word in CONTRAST:

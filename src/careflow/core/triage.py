@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 - long lists of words read better as text than as quoted items
 """From symptoms and answers to how worrying a check-in is, for one patient with that patient's own list."""
 
 from __future__ import annotations

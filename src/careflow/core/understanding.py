@@ -1,4 +1,6 @@
-"""What heard words mean: an answer to the question asked, or a wish that outranks it. English and Spanish, no guessing."""
+# ruff: noqa: SIM905 - long lists of words read better as text than as quoted items
+"""What heard words mean: an answer to the question asked, or a wish that outranks it. English and "
+"Spanish, no guessing."""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ class Intent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """`mentions` are all symptoms spoken of; they count whatever `intent` and `meaning` say. `words` is what was said, cleaned."""
+    """`mentions` are all symptoms spoken of; they count whatever `intent` and `meaning` say. `words` is what "
+    "was said, cleaned."""
 
     meaning: Meaning
     number: Decimal | None = None
@@ -57,24 +60,31 @@ class Understood:
 
 _INTENTS: Mapping[Intent, str] = {
     Intent.OPT_OUT: (
-        "stop calling|calls|phoning; stop these|the|this calls; quit calling; don't|never call|phone|ring me|us|here|this|again; "
+        "stop calling|calls|phoning; stop these|the|this calls; quit calling; don't|never call|phone|ring "
+        "me|us|here|this|again; "
         "do not call|phone|ring; don't ever call; never call; take me|us|my off; remove me|us|my; unsubscribe; "
         "off your|the|this list; don't want these|the|any|your more|calls; don't want any more calls; no more calls; "
         "leave me alone; don't want you to|calling call|me; "
         "deje|dejen de llamar*; no me llame* mas|nunca; no me vuelva|vuelvan a llamar*; no vuelva|vuelvan a llamar*; "
-        "no llame* mas; no quiero mas llamadas; no quiero que me llame*; quite*|quiteme|saque*|borre* de la|su lista; no mas llamadas; "
+        "no llame* mas; no quiero mas llamadas; no quiero que me llame*; quite*|quiteme|saque*|borre* de la|su "
+        "lista; no mas llamadas; "
         "no me llame|llamen; no quiero estas llamadas"
     ),
     Intent.WRONG_PERSON: (
         "wrong number|person|house; nobody|no one by|named|called|with that|here; no one here by|named|called|with; "
-        "nobody here by|named|called|with; there's|is no one|nobody by|named|called; no such person; don't know any|anyone|anybody; "
+        "nobody here by|named|called|with; there's|is no one|nobody by|named|called; no such person; don't know "
+        "any|anyone|anybody; "
         "don't know who that|she|he is; never heard of; this isn't|is not his|her|their number|phone; "
-        "doesn't|don't live here; numero equivocado; equivocado de numero; esta equivocad*; se equivoco de; aqui no vive; "
-        "no vive aqui; no hay nadie con|que|llamad*; aqui no hay ningun*; no conozco a; persona equivocada; no es su numero"
+        "doesn't|don't live here; numero equivocado; equivocado de numero; esta equivocad*; se equivoco de; aqui "
+        "no vive; "
+        "no vive aqui; no hay nadie con|que|llamad*; aqui no hay ningun*; no conozco a; persona equivocada; no es "
+        "su numero"
     ),
     Intent.PERSON: (
-        "talk|speak to|with a|an|the|my|some|somebody|someone nurse|doctor|person|human|operator|representative|one|real|live; "
-        "talk|speak to|with somebody|someone; real person; human being; nurse call|phone me; get me a nurse|doctor|person; "
+        "talk|speak to|with a|an|the|my|some|somebody|someone "
+        "nurse|doctor|person|human|operator|representative|one|real|live; "
+        "talk|speak to|with somebody|someone; real person; human being; nurse call|phone me; get me a "
+        "nurse|doctor|person; "
         "want|need a nurse|doctor|person; have a|the|my nurse|doctor call; "
         "hablar con una|un|la|el|alguien|algun|mi; persona de verdad; persona real; "
         "que me llame una|la|el|un enfermera|doctor|medico; quiero|necesito una|un enfermera|doctor|medico"
@@ -82,24 +92,29 @@ _INTENTS: Mapping[Intent, str] = {
     Intent.SPANISH: "spanish; espanol; espaol; no hablo ingles; no ingles; no entiendo ingles",
     Intent.ENGLISH: "english; en ingles; in english; no hablo espanol",
     Intent.HOLD: (
-        "hold on; hang on; one|a|just moment|second|minute|sec; just a moment|second|minute|sec; let me get|find him|her|my|the|them; "
-        "i'll get|go him|her|get; wait a moment|second|minute; un momento|momentito|segundo|minuto; espere|esperese|permitame; "
+        "hold on; hang on; one|a|just moment|second|minute|sec; just a moment|second|minute|sec; let me get|find "
+        "him|her|my|the|them; "
+        "i'll get|go him|her|get; wait a moment|second|minute; un momento|momentito|segundo|minuto; "
+        "espere|esperese|permitame; "
         "ya se lo|la paso; dejeme buscar*"
     ),
     Intent.NOT_HERE: (
         "not|isn't home|here|available|around; not at home; he's|she's out|sleeping|asleep|gone|away|resting; "
-        "is out|asleep|sleeping right|now; at work; no esta aqui|en|disponible|ahorita|ahora|ella|el; el|ella no esta; "
+        "is asleep|sleeping; is out right|now; at work; no esta aqui|en|disponible|ahorita|ahora|ella|el; el|ella "
+        "no esta; "
         "salio; esta dormid*; anda fuera"
     ),
     Intent.CALL_LATER: (
         "call|phone|ring me|us|back|again later|back|tomorrow|tonight|another|some|in; call later|back|tomorrow; "
-        "call|try again later; call back; try later|again; i'm|am busy|driving; in the middle of; having dinner|breakfast|lunch; busy right|now|at; "
+        "call|try again later; call back; try later|again; i'm|am busy|driving; in the middle of; having "
+        "dinner|breakfast|lunch; busy right|now|at; "
         "not a good|great|convenient time|moment; bad time; can't|cannot talk|speak right|now|at|this; "
         "llame|llamame|llameme|llamar* mas tarde|despues; llame*|vuelva luego|despues|manana; estoy ocupad*; "
         "estoy manejando; ahora|ahorita no puedo; no puedo hablar ahora|ahorita; no es buen momento; en otro momento"
     ),
     Intent.DECLINE: (
-        "not interested; don't want to talk|do|answer|speak; do not want to talk|do|answer|speak; won't|refuse answer|to; "
+        "not interested; don't want to talk|do|answer|speak; do not want to talk|do|answer|speak; won't|refuse "
+        "answer|to; "
         "none of your business; rather not; no quiero hablar|contestar|responder; no me interesa; no deseo"
     ),
     Intent.MACHINE: (
@@ -110,18 +125,28 @@ _INTENTS: Mapping[Intent, str] = {
     Intent.WHO: (
         "who is this|calling|speaking|it; who's this|calling|speaking|that; who are you; who am i speaking|talking; "
         "what is|'s this|it about|for|regarding; what's this|it about|for|regarding; what is it about; why are|do you; "
-        "why you asking|calling; why ask; what do you want; are you a robot|machine|computer|real|recording|person; is this a robot|recording; "
-        "quien es|habla|llama; con quien hablo; de parte de quien; de que se trata; de que es; para que es|llama|quiere; "
+        "why you asking|calling; why ask; what do you want; are you a "
+        "robot|machine|computer|real|recording|person; is this a robot|recording; "
+        "quien es|habla|llama; con quien hablo; de parte de quien; de que se trata; de que es; para que "
+        "es|llama|quiere; "
         "por que me|pregunta*|llama|quiere*; que quiere*; es un robot|una"
     ),
     Intent.REPEAT: (
-        "repeat; say that|it again; say again; pardon; come again; what did you say|ask; didn't|can't|couldn't hear|understand|catch; "
+        "repeat; say that|it again; say again; pardon; come again; what did you say|ask; didn't|can't|couldn't "
+        "hear|understand|catch; "
         "don't understand; what was that|the; excuse me; one more time; what do you mean; speak up; louder; "
-        "repita*|repetir; otra vez; como dijo|dice; que dijo|dice; no le|lo|te entendi|oi|escuche|escucho|oigo|entiendo; "
+        "repita*|repetir; otra vez; como dijo|dice; que dijo|dice; no le|lo|te "
+        "entendi|oi|escuche|escucho|oigo|entiendo; "
         "no entendi|entiendo; mande; perdon; mas fuerte; mas despacio"
     ),
-    Intent.GOODBYE: "goodbye; good bye; bye; bye bye; have|got|gotta to go; gotta go; adios; hasta luego; me tengo que ir; tengo que irme",
-    Intent.HELLO: "hello; hi; hey; good morning|evening|afternoon; hola; buenos dias; buenas tardes|noches; bueno; diga; digame; alo",
+    Intent.GOODBYE: (
+        "goodbye; good bye; bye; bye bye; have|got|gotta to go; gotta go; adios; hasta luego; me tengo que ir; "
+        "tengo que irme"
+    ),
+    Intent.HELLO: (
+        "hello; hi; hey; good morning|evening|afternoon; hola; buenos dias; buenas tardes|noches; bueno; diga; digame; "
+        "alo"
+    ),
 }  # fmt: skip
 _WHOLE: Mapping[Intent, frozenset[str]] = {  # these mean it only when nothing else is said
     Intent.REPEAT: frozenset({"what", "huh", "sorry", "que", "como", "what what", "sorry what"}),
@@ -136,17 +161,21 @@ _WHOLE: Mapping[Intent, frozenset[str]] = {  # these mean it only when nothing e
 _UNSURE = (
     "don't know; do not know; not sure; unsure; can't|don't|cannot remember|recall|say|tell; maybe; might have; "
     "no idea; i forget; not certain; perhaps; hard to say; beats me; could be; "
-    "no se; no estoy segur*; no me acuerdo; no recuerdo; quizas; quiza; tal vez; a lo mejor; puede ser; quien sabe; no sabria"
+    "no se; no estoy segur*; no me acuerdo; no recuerdo; quizas; quiza; tal vez; a lo mejor; puede ser; quien "
+    "sabe; no sabria"
 )
 _SURE_YES = (  # these contradict a no
-    "yes; yeah; yep; yup; yessir; aye; correct; absolutely; definitely; certainly; indeed; affirmative; uh huh; mhm; mmhmm; "
+    "yes; yeah; yep; yup; yessir; aye; correct; absolutely; definitely; certainly; indeed; affirmative; uh "
+    "huh; mhm; mmhmm; "
     "si; sip; claro; por supuesto; correcto; exacto; asi es; desde luego; efectivamente"
 )
 _YES = (  # these only say yes where nothing says no
-    "ya; sure; of course; right; i did; i do; i have; i am; i will; i was; i took|had; i think so; i guess|suppose|believe so; "
+    "ya; sure; of course; right; i did; i do; i have; i am; i will; i was; i took|had; i think so; i "
+    "guess|suppose|believe so; "
     "speaking; that's me|right; this is she|he|her|him; it's me; it is; you bet; okay; ok; fine; go ahead; "
     "a little; little bit; a bit; kind|sort of; sometimes; some; no problem; no doubt; no worries; already took|did; "
-    "cierto; soy yo; con el|ella; el|ella habla; la misma|el; el mismo; ella misma; un poco; un poquito; a veces; algo; "
+    "cierto; soy yo; con el|ella; el|ella habla; la misma|el; el mismo; ella misma; un poco; un poquito; a "
+    "veces; algo; "
     "creo que si; de acuerdo; esta bien; como no; adelante; servidor*; a sus ordenes; no hay problema"
 )
 _SURE_NO = frozenset(
@@ -154,20 +183,29 @@ _SURE_NO = frozenset(
 )
 _NO = (
     "i forgot; forgot to|it|them; don't think so; not yet; not really; not at all; uh uh; not today; none of; "
-    "todavia no; aun no; se me olvido; se me olvidaron; olvide; negativo; para nada; creo que no; nothing else|more; nada mas"
+    "todavia no; aun no; se me olvido; se me olvidaron; olvide; negativo; para nada; creo que no; nothing "
+    "else|more; nada mas"
 )
 _NEGATING = frozenset(
     "no not don't didn't haven't hasn't hadn't isn't ain't doesn't wasn't can't won't without sin ningun cannot".split()
 )
 _GENERIC = frozenset(  # beside a negating word these leave a plain no: "I haven't taken any of them yet"
-    "i i'm i've have has any of those that them it these this the yet taken take took had today morning noon evening night right else feel "
-    "feeling felt at all really do did been my pills pill medicine medicines medication medications anything either now one "
-    "none nothing no not be is am are was me sir ma'am thanks thank you here she he her him experienced noticed symptoms "
-    "he las los la lo me tomado tome tomo tomé tengo tuve tenido siento hoy ayer manana tarde noche nada ninguno ninguna ningun "
-    "de eso esos esas esto ellas mis medicinas medicina pastillas senor senora gracias soy estoy esta ella el todavia aun "
+    "i i'm i've have has any of those that them it these this the yet taken take took had today morning noon "
+    "evening night right else feel "
+    "feeling felt at all really do did been my pills pill medicine medicines medication medications anything "
+    "either now one "
+    "none nothing no not be is am are was me sir ma'am thanks thank you here she he her him experienced "
+    "noticed symptoms "
+    "he las los la lo me tomado tome tomo tomé tengo tuve tenido siento hoy ayer manana tarde noche nada "
+    "ninguno ninguna ningun "
+    "de eso esos esas esto ellas mis medicinas medicina pastillas senor senora gracias soy estoy esta ella el "
+    "todavia aun "
     "bien todo que se sentido mal".split()
 )
-_NOT_NO = "no problem; no doubt; no worries; not bad; can't complain; como no; why not; no hay problema; no se preocupe; not only"
+_NOT_NO = (
+    "no problem; no doubt; no worries; not bad; can't complain; como no; why not; no hay problema; no se preocupe; "
+    "not only"
+)
 _CORRECTION = "i mean; actually; wait; correction; digo; quiero decir; mas bien; no wait; scratch that"
 
 
@@ -208,7 +246,8 @@ def understand(
 
 
 def _once(said: tuple[str, ...]) -> tuple[str, ...]:
-    """Words that are one phrase two or more times over, once: realtime transcripts triplicate (reference/elevenlabs.md)."""
+    """Words that are one phrase two or more times over, once: realtime transcripts triplicate "
+    "(reference/elevenlabs.md)."""
     for length in range(1, len(said) // 2 + 1):
         if len(said) % length == 0 and said == said[:length] * (len(said) // length):
             return said[:length]
@@ -233,7 +272,8 @@ def _any(said: tuple[str, ...], phrases: str | Sequence[str]) -> bool:
 
 
 _EMPTY = frozenset(
-    "so just else please think guess well fine good everything's everything okay for there's there is that's all can of i'd "
+    "so just else please think guess well fine good everything's everything okay for there's there is that's "
+    "all can of i'd "
     "mas muy es eso por ahora favor con".split()
 )
 _FOR_NOW = frozenset("now later tomorrow tonight today before ahora ahorita hoy luego manana despues".split())

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905 - long lists of words read better as text than as quoted items
 """Heard text as plain tokens: lower case, no accents, no non-speech tags, the marks of punctuation kept."""
 
 from __future__ import annotations
