@@ -57,6 +57,10 @@ class Caller:
     url: str
     client: Client
     anonymous: httpx.AsyncClient
+    authorised: httpx.AsyncClient
+
+    async def unstreamed(self) -> Client:
+        return await create_client(self.url, ClientConfig(httpx_client=self.authorised, streaming=False))
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ async def served(here: World, *, account: str | None = None) -> AsyncIterator[Ca
             headers = {"Authorization": f"Bearer {token}"}
             async with httpx.AsyncClient(headers=headers, timeout=20) as authorised:
                 client = await create_client(url, ClientConfig(httpx_client=authorised, streaming=True))
-                yield Caller(desk, url, client, http)
+                yield Caller(desk, url, client, http, authorised)
             server.should_exit = True
             await serving
     await store.close()
@@ -160,6 +164,18 @@ async def test_a_stream_tells_the_attempt_from_dialling_to_its_end(here: World) 
         "failure": "",
     }
     assert status_of(rest[-1]).state == TaskState.TASK_STATE_COMPLETED
+
+
+async def test_a_message_without_a_stream_is_answered_at_once_or_at_the_end(here: World) -> None:
+    order = await here.ready()
+    async with served(here) as caller:
+        plain = await caller.unstreamed()
+        [at_once] = [answer async for answer in plain.send_message(request(order, immediately=True))]
+        assert at_once.task.status.state == TaskState.TASK_STATE_WORKING
+        waiting = asyncio.ensure_future(anext(plain.send_message(request(order))))
+        await caller.desk.status(order.attempt_id, await sid_of(here, order), "busy")
+        assert (await here.pass_time(waiting)).task.status.state == TaskState.TASK_STATE_COMPLETED
+    assert here.phone.creates == 1
 
 
 async def test_a_dropped_stream_is_taken_up_again_at_another_process(here: World) -> None:

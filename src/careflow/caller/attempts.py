@@ -13,26 +13,25 @@ from zoneinfo import ZoneInfo
 
 from careflow.caller.book import AttemptBook
 from careflow.caller.dialling import Dialler, Limits
+from careflow.caller.endings import Endings, opt_out
 from careflow.caller.recovery import Recovery
 from careflow.caller.stream_pass import StreamPass, same_token
 from careflow.caller.verdicts import (
     CANCELLED,
     FINAL,
     INTERRUPTED,
-    PROGRESS,
     Verdict,
     failed,
-    final_verdict,
     machine,
 )
 from careflow.caller.watch import Watch
-from careflow.core.attempts import MOVES, Attempt, AttemptState, Disposition, Ending, move
+from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending, move
 from careflow.core.checkins import Alert, AlertKind, CheckIn
 from careflow.core.conversation import Finished
-from careflow.core.patients import DoNotCall, Patient, SkipReason, bar
+from careflow.core.patients import Patient, SkipReason, bar
 from careflow.core.slots import local_instant, within_calling_hours
 from careflow.errors import CareflowError, ProviderError
-from careflow.ports import AttemptOrder, Began, BeginResult, Clock, Phone, PhoneCall, Store
+from careflow.ports import AttemptOrder, Began, BeginResult, Clock, Phone, Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -85,8 +84,8 @@ class AttemptDesk:
         self._limits = limits or Limits()
         self._book = AttemptBook(store, clock, watch)
         self._dialler = Dialler(self._book, phone, self._limits)
+        self._endings = Endings(self._book, self._dialler, phone, recovery, self._limits)
         self._dialling: set[str] = set()
-        self._held: set[str] = set()  # conversations that run in this process
         self._work: set[asyncio.Task[Any]] = set()
 
     @property
@@ -177,10 +176,10 @@ class AttemptDesk:
         if answered_by:
             await self.machine(attempt_id, answered_by, call_sid)
         if status in FINAL:
-            return await self._over(attempt, status, sip_code)
+            return await self._endings.over(attempt, status, sip_code)
         if status in ("queued", "initiated") and self._clock.now() >= attempt.not_after + _LATE_START:
-            return await self._take_back(attempt)
-        return await self._progress(attempt_id, status)
+            return await self._endings.take_back(attempt)
+        return await self._endings.progress(attempt_id, status)
 
     async def machine(self, attempt_id: str, answered_by: str, call_sid: str) -> Attempt | None:
         """Store what answering-machine detection says of the attempt's call; the attempt, None when it is unknown."""
@@ -197,7 +196,7 @@ class AttemptDesk:
         """The call was picked up and asks what to do."""
         attempt = await self._dialler.adopt(attempt_id, call_sid)
         if attempt is not None:
-            attempt = await self._progress(attempt_id, "in-progress")
+            attempt = await self._endings.progress(attempt_id, "in-progress")
         if attempt is None or attempt.state is AttemptState.ENDED or attempt.cancel_requested_at is not None:
             return CallStep(Step.HANG_UP)
         return CallStep(Step.CONNECT, attempt)
@@ -221,7 +220,7 @@ class AttemptDesk:
         if went_on:
             return CallStep(Step.CONNECT, attempt)
         # Not hung up from here: the apology is still to be spoken, and the document hangs up after it.
-        await self._end_interrupted(attempt)
+        await self._endings.interrupted(attempt)
         return CallStep(Step.APOLOGISE, attempt)
 
     # what the bridge reports
@@ -255,7 +254,7 @@ class AttemptDesk:
         attempt = await self._book.change(attempt_id, begun)
         if not accepted:
             return None
-        self._held.add(attempt_id)
+        self._endings.held.add(attempt_id)
         return attempt
 
     async def stream_lost(self, attempt_id: str) -> None:
@@ -263,14 +262,14 @@ class AttemptDesk:
 
         A call that lives on comes back with `resumed`; one that is over is ended here, as hung up by the patient.
         """
-        self._held.discard(attempt_id)
+        self._endings.held.discard(attempt_id)
         attempt = await self._store.attempt(attempt_id)
         if attempt is None or attempt.state is AttemptState.ENDED or attempt.call_sid is None:
             return
-        call = await self._fetch(attempt.call_sid)
+        call = await self._endings.fetch(attempt.call_sid)
         if call is not None and call.status in FINAL:
             hung_up = Verdict(disposition=Disposition.ANSWERED, ending=Ending.HUNG_UP)
-            await self._end(attempt, lambda now: CANCELLED if now.cancel_requested_at else hung_up)
+            await self._endings.end(attempt, lambda now: CANCELLED if now.cancel_requested_at else hung_up)
 
     async def checkpoint(self, attempt_id: str, text: str) -> bool:
         """Store the dialogue's state; False when the attempt has ended and nothing was stored."""
@@ -326,7 +325,7 @@ class AttemptDesk:
             attempt_id,
             verdict,
             check_in=check_in,
-            do_not_call=lambda attempt: _opt_out(attempt, finished),
+            do_not_call=lambda attempt: opt_out(attempt, finished),
         )
         return await self._let_go(attempt_id, attempt)
 
@@ -337,11 +336,11 @@ class AttemptDesk:
     async def _conversation_broken(self, attempt_id: str, check_in: CheckIn | None) -> Attempt | None:
         attempt = await self._store.attempt(attempt_id)
         if attempt is not None:
-            attempt = await self._end_interrupted(attempt, check_in)
+            attempt = await self._endings.interrupted(attempt, check_in)
         return await self._let_go(attempt_id, attempt)
 
     async def _let_go(self, attempt_id: str, attempt: Attempt | None) -> Attempt | None:
-        self._held.discard(attempt_id)
+        self._endings.held.discard(attempt_id)
         if attempt is not None and attempt.call_sid is not None:
             await self._dialler.hang_up(attempt.call_sid)
         return attempt
@@ -364,14 +363,18 @@ class AttemptDesk:
 
         attempt = await self._book.change(attempt_id, requested)
         if wanted and attempt is not None and attempt.call_sid is not None:
-            await self._shielded(self._hang_up_and_end(attempt, CANCELLED))
+            await self._shielded(self._endings.hang_up_and_end(attempt, CANCELLED))
         return wanted
 
     # settling
 
     async def settle(self, attempt: Attempt) -> None:
         """Bring an attempt that nobody reports on to where its call is. Harmless for any attempt, and in two processes."""
-        if attempt.id in self._dialling or attempt.id in self._held or attempt.state is AttemptState.ENDED:
+        if (
+            attempt.id in self._dialling
+            or attempt.id in self._endings.held
+            or attempt.state is AttemptState.ENDED
+        ):
             return
         overdue = self._clock.now() - attempt.intended_at >= self._limits.attempt_deadline
         try:
@@ -389,22 +392,22 @@ class AttemptDesk:
     async def _settle_call(self, attempt: Attempt, call_sid: str, *, overdue: bool) -> None:
         call = await self._phone.fetch(call_sid)
         if call is None:
-            await self._end(
+            await self._endings.end(
                 attempt, lambda now: CANCELLED if now.cancel_requested_at else failed("unknown-call")
             )
         elif call.status in FINAL:
             if call.answered_by:
                 await self.machine(attempt.id, call.answered_by, call_sid)
-            await self._over(attempt, call.status, "")
+            await self._endings.over(attempt, call.status, "")
         elif attempt.cancel_requested_at is not None:
-            await self._hang_up_and_end(attempt, CANCELLED)
+            await self._endings.hang_up_and_end(attempt, CANCELLED)
         elif overdue:
             spoken_to = StreamPass.parse(attempt.stream_token).streams > 0
-            await self._hang_up_and_end(attempt, INTERRUPTED if spoken_to else failed("deadline"))
+            await self._endings.hang_up_and_end(attempt, INTERRUPTED if spoken_to else failed("deadline"))
         elif call.status in ("queued", "initiated") and self._clock.now() >= attempt.not_after:
-            await self._take_back(attempt)
+            await self._endings.take_back(attempt)
         else:
-            await self._progress(attempt.id, call.status)
+            await self._endings.progress(attempt.id, call.status)
 
     async def settle_all(self) -> None:
         """Settle every attempt that has not ended, a few at a time."""
@@ -430,107 +433,12 @@ class AttemptDesk:
         while self._work:
             await asyncio.wait(set(self._work))
 
-    # the common ends
-
-    async def _progress(self, attempt_id: str, status: str) -> Attempt | None:
-        to = PROGRESS.get(status)
-
-        def moved(attempt: Attempt) -> Attempt | None:
-            return move(attempt, to, self._clock.now()) if to in MOVES[attempt.state] and to else None
-
-        return await self._book.change(attempt_id, moved)
-
-    async def _over(self, attempt: Attempt, status: str, sip_code: str) -> Attempt | None:
-        """The provider's call has ended. Whoever holds the conversation ends the attempt better than we can: wait for it."""
-        spoken_to = StreamPass.parse(attempt.stream_token).streams > 0
-        if spoken_to:
-            seconds = self._limits.last_words.total_seconds()
-            now = await self._watch.ended(attempt.id, 6 * seconds if attempt.id in self._held else seconds)
-            if now is None or now.state is AttemptState.ENDED:
-                return now
-            self._held.discard(attempt.id)
-        answered_by = attempt.answered_by
-        if not answered_by and not spoken_to and status == "completed" and attempt.call_sid is not None:
-            call = await self._fetch(attempt.call_sid)
-            answered_by = call.answered_by if call else ""
-        return await self._end(
-            attempt,
-            lambda now: final_verdict(
-                now,
-                status,
-                sip_code=sip_code,
-                spoken_to=StreamPass.parse(now.stream_token).streams > 0,
-                answered_by=now.answered_by or answered_by,
-            ),
-        )
-
-    async def _take_back(self, attempt: Attempt) -> Attempt | None:
-        """The provider kept the call in its queue until dialling was no longer allowed."""
-        return await self._hang_up_and_end(attempt, failed("queued-too-long"))
-
-    async def _hang_up_and_end(self, attempt: Attempt, verdict: Verdict) -> Attempt | None:
-        if attempt.call_sid is None or not await self._dialler.hang_up(attempt.call_sid):
-            return attempt  # it may still be live: settled later
-        return await self._end(attempt, lambda _: verdict)
-
-    async def _end_interrupted(self, attempt: Attempt, check_in: CheckIn | None = None) -> Attempt | None:
-        return await self._end(
-            attempt, lambda now: CANCELLED if now.cancel_requested_at else INTERRUPTED, check_in
-        )
-
-    async def _end(
-        self,
-        attempt: Attempt,
-        verdict: Callable[[Attempt], Verdict | None],
-        check_in: CheckIn | None = None,
-    ) -> Attempt | None:
-        """End the attempt with what its last checkpoint holds: the check-in so far, and an end decided but not stored."""
-        stored = await self._store.attempt(attempt.id) or attempt
-        left = await self._recovery.left(self._store, stored, self._clock.now())
-        finished = left.finished
-
-        def decided(now: Attempt) -> Verdict | None:
-            wanted = verdict(now)
-            cut = wanted is not None and wanted.ending in (Ending.INTERRUPTED, Ending.HUNG_UP)
-            if cut and finished is not None:
-                return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending)
-            return wanted
-
-        return await self._book.end(
-            attempt.id,
-            decided,
-            check_in=check_in or left.check_in,
-            do_not_call=lambda ended: _opt_out(ended, finished),
-        )
-
-    async def _fetch(self, call_sid: str) -> PhoneCall | None:
-        try:
-            return await self._phone.fetch(call_sid)
-        except ProviderError as error:
-            log.warning("call %s: cannot be asked for, code %s", call_sid, error.code)
-            return None
-
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         """Await the work; it goes on to its end when the awaiting task is cancelled."""
         task = asyncio.ensure_future(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
         return await asyncio.shield(task)
-
-
-def _opt_out(ended: Attempt, finished: Finished | None) -> DoNotCall | None:
-    """The entry that somebody on the telephone asked for."""
-    if finished is None or ended.ended_at is None:
-        return None
-    if not (finished.opted_out_patient or finished.opted_out_number):
-        return None
-    return DoNotCall(
-        hospital_id=ended.hospital_id,
-        phone=ended.phone,
-        patient_id=ended.patient_id if finished.opted_out_patient else None,
-        attempt_id=ended.id,
-        since=ended.ended_at,
-    )
 
 
 def _end_of_calling_hours(patient: Patient, now: datetime) -> datetime:

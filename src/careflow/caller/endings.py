@@ -1,0 +1,133 @@
+"""How attempts progress and end by what is known of their calls, when no conversation says it better."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from careflow.caller.book import AttemptBook
+from careflow.caller.dialling import Dialler, Limits
+from careflow.caller.recovery import Recovery
+from careflow.caller.stream_pass import StreamPass
+from careflow.caller.verdicts import CANCELLED, INTERRUPTED, PROGRESS, Verdict, failed, final_verdict
+from careflow.core.attempts import MOVES, Attempt, AttemptState, Disposition, Ending, move
+from careflow.core.checkins import CheckIn
+from careflow.core.conversation import Finished
+from careflow.core.patients import DoNotCall
+from careflow.errors import ProviderError
+from careflow.ports import Phone, PhoneCall
+
+log = logging.getLogger(__name__)
+
+
+class Endings:
+    """Moves and ends attempts for the desk. `held` are the ids of the conversations that run in this process."""
+
+    def __init__(
+        self, book: AttemptBook, dialler: Dialler, phone: Phone, recovery: Recovery, limits: Limits
+    ) -> None:
+        self._book = book
+        self._dialler = dialler
+        self._phone = phone
+        self._recovery = recovery
+        self._limits = limits
+        self.held: set[str] = set()
+
+    async def progress(self, attempt_id: str, status: str) -> Attempt | None:
+        """Move the attempt forward to where its live call is; never back."""
+        to = PROGRESS.get(status)
+
+        def moved(attempt: Attempt) -> Attempt | None:
+            return move(attempt, to, self._book.clock.now()) if to in MOVES[attempt.state] and to else None
+
+        return await self._book.change(attempt_id, moved)
+
+    async def over(self, attempt: Attempt, status: str, sip_code: str) -> Attempt | None:
+        """The provider's call has ended. Whoever holds the conversation ends the attempt better than we can: wait for it."""
+        spoken_to = StreamPass.parse(attempt.stream_token).streams > 0
+        if spoken_to:
+            seconds = self._limits.last_words.total_seconds()
+            now = await self._book.watch.ended(
+                attempt.id, 6 * seconds if attempt.id in self.held else seconds
+            )
+            if now is None or now.state is AttemptState.ENDED:
+                return now
+            self.held.discard(attempt.id)
+        answered_by = attempt.answered_by
+        if not answered_by and not spoken_to and status == "completed" and attempt.call_sid is not None:
+            call = await self.fetch(attempt.call_sid)
+            answered_by = call.answered_by if call else ""
+        return await self.end(
+            attempt,
+            lambda now: final_verdict(
+                now,
+                status,
+                sip_code=sip_code,
+                spoken_to=StreamPass.parse(now.stream_token).streams > 0,
+                answered_by=now.answered_by or answered_by,
+            ),
+        )
+
+    async def take_back(self, attempt: Attempt) -> Attempt | None:
+        """The provider kept the call in its queue until dialling was no longer allowed."""
+        return await self.hang_up_and_end(attempt, failed("queued-too-long"))
+
+    async def hang_up_and_end(self, attempt: Attempt, verdict: Verdict) -> Attempt | None:
+        """End the call and then the attempt, which stays open when the provider does not say that the call is over."""
+        if attempt.call_sid is None or not await self._dialler.hang_up(attempt.call_sid):
+            return attempt
+        return await self.end(attempt, lambda _: verdict)
+
+    async def interrupted(self, attempt: Attempt, check_in: CheckIn | None = None) -> Attempt | None:
+        """End the attempt as failed on our side in the middle of the conversation."""
+        return await self.end(
+            attempt, lambda now: CANCELLED if now.cancel_requested_at else INTERRUPTED, check_in
+        )
+
+    async def end(
+        self,
+        attempt: Attempt,
+        verdict: Callable[[Attempt], Verdict | None],
+        check_in: CheckIn | None = None,
+    ) -> Attempt | None:
+        """End the attempt with what its last checkpoint holds: the check-in so far, and an end decided but not stored."""
+        stored = await self._book.store.attempt(attempt.id) or attempt
+        left = await self._recovery.left(self._book.store, stored, self._book.clock.now())
+        finished = left.finished
+
+        def decided(now: Attempt) -> Verdict | None:
+            wanted = verdict(now)
+            cut = wanted is not None and wanted.ending in (Ending.INTERRUPTED, Ending.HUNG_UP)
+            if cut and finished is not None:
+                return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending)
+            return wanted
+
+        return await self._book.end(
+            attempt.id,
+            decided,
+            check_in=check_in or left.check_in,
+            do_not_call=lambda ended: opt_out(ended, finished),
+        )
+
+    async def fetch(self, call_sid: str) -> PhoneCall | None:
+        """The provider's call; None also when the provider cannot be asked."""
+        try:
+            return await self._phone.fetch(call_sid)
+        except ProviderError as error:
+            log.warning("call %s: cannot be asked for, code %s", call_sid, error.code)
+            return None
+
+
+def opt_out(ended: Attempt, finished: Finished | None) -> DoNotCall | None:
+    """The entry that somebody on the telephone asked for."""
+    if finished is None or ended.ended_at is None:
+        return None
+    if not (finished.opted_out_patient or finished.opted_out_number):
+        return None
+    return DoNotCall(
+        hospital_id=ended.hospital_id,
+        phone=ended.phone,
+        patient_id=ended.patient_id if finished.opted_out_patient else None,
+        attempt_id=ended.id,
+        since=ended.ended_at,
+    )
