@@ -250,6 +250,12 @@ class TestTranscripts:
         assert hospital.talks[0].answers == ["WELL", "2"]
         assert hospital.talks[0].reasks == 0
 
+    async def test_endless_talk_in_the_background_does_not_hold_the_call(self, hospital: Hospital) -> None:
+        hospital.speech.final_delays.extend([()] * 20)
+        async with hospital.call() as phone:
+            phone.answers = {FIRST: spoken_by_patient("TV", seconds=0.8) * 200}
+            await hospital.until(lambda: hospital.talks and hospital.talks[0].reasks)
+
 
 class TestAudioPath:
     @pytest.mark.parametrize("trouble", ["double", "swap"])

@@ -78,8 +78,9 @@ def test_a_check_in_by_keypad_runs_to_its_end(talks: ScriptedTalks) -> None:
 
 def test_a_resumed_conversation_knows_what_was_answered(talks: ScriptedTalks) -> None:
     talk = talks(attempt(), PATIENT)
-    drive(talk, Started(), "1", most=9)
+    _, finished = drive(talk, Started(), "1", most=11)
     before = talk.check_in(attempt(), MORNING)
+    assert finished is None
     assert before.answers
     again = talks(attempt(checkpoint=talk.checkpoint()), PATIENT)
     assert again.check_in(attempt(), MORNING).answers == before.answers

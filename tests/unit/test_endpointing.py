@@ -57,10 +57,26 @@ def test_speech_without_a_prompt_is_never_barge_in() -> None:
     assert BARGED not in [edge for _, edge in edges([True] * 100)]
 
 
-def test_endless_noise_is_committed_in_pieces() -> None:
-    ends = [at for at, edge in edges([True] * 2500) if edge is ENDED]
+def test_lasting_noise_becomes_silence() -> None:
+    found = edges([True] * 2500)
+    assert [edge for _, edge in found] == [STARTED, ENDED]
+    assert found[1][0] < 15_000
+
+
+def test_noise_on_the_line_does_not_hide_speech() -> None:
+    endpointer = Endpointer(EndpointConfig())
+    noise, speech = [35.0] * 1000, ([70.0] * 8 + [35.0] * 2) * 10
+    found = []
+    for number, level in enumerate(noise + speech + noise):
+        found += endpointer.feed(number * 20, 20, level, prompt_playing=False)
+    assert found[-2:] == [STARTED, ENDED]
+
+
+def test_a_patient_who_talks_on_is_committed_in_pieces() -> None:
+    pattern = ([True] * 40 + [False] * 10) * 60
+    ends = [at for at, edge in edges(pattern) if edge is ENDED]
     assert len(ends) == 2
-    assert ends[1] - ends[0] <= 20_100
+    assert ends[1] - ends[0] <= 20_300
 
 
 @given(st.lists(st.booleans(), max_size=400), st.booleans())

@@ -120,11 +120,14 @@ class Watching(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationConfig:
-    """`alert_seconds` is how long a prompt waits for its alert to become durable, `record_seconds` how long the end is tried."""
+    """`alert_seconds` is how long a prompt waits for its alert to become durable, `record_seconds` how long the end is tried,
+    `speaking_on_seconds` how much longer an answer may take that was begun in time.
+    """
 
     hearing: HearingConfig = field(default_factory=HearingConfig)
     playback: PlaybackConfig = field(default_factory=PlaybackConfig)
     alert_seconds: float = 3.0
+    speaking_on_seconds: float = 15.0
     save_tries: int = 2
     record_seconds: float = 60.0
     inbox_events: int = 256
@@ -277,10 +280,13 @@ class Conversation:
         while self._finished is None:
             event = await self._inbox.get()
             if isinstance(event, _Expired):
+                enough = self._overdue and event is self._awaited
                 self._overdue = self._overdue or event is self._awaited
             else:
+                enough = False
                 await self._feed(event, group)
-            if self._overdue and self._awaited and not self._hearing.busy and self._finished is None:
+            patient_is_silent = enough or not self._hearing.busy
+            if self._overdue and self._awaited and patient_is_silent and self._finished is None:
                 awaited, self._awaited, self._overdue = self._awaited, None, False
                 await self._feed(Waited(awaited.mark), group)
 
@@ -379,6 +385,8 @@ class Conversation:
 
     async def _expire(self, awaited: _Expired, seconds: float) -> None:
         await self._clock.sleep(seconds)
+        self._tell(awaited)
+        await self._clock.sleep(self._config.speaking_on_seconds)
         self._tell(awaited)
 
     async def _raise(self, alert: RaiseAlert) -> None:

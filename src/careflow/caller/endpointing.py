@@ -25,6 +25,8 @@ class EndpointConfig:
     """All times in milliseconds of media time. `voiced_level` is a value of `mulaw.level` for one frame."""
 
     voiced_level: float = 24.0  # above the noise of a quiet line (15), below quiet speech (30)
+    above_noise: float = 12.0  # and so far above the line's own noise
+    noise_rise_per_s: float = 4.0  # how fast lasting sound becomes noise; speech pauses long before that
     start_frames: int = 3  # this many voiced frames ...
     start_window: int = 5  # ... among the last so many begin speech
     end_silence_ms: int = 600
@@ -37,6 +39,7 @@ class Endpointer:
 
     def __init__(self, config: EndpointConfig) -> None:
         self._config = config
+        self._noise = 0.0
         self._recent: deque[bool] = deque(maxlen=config.start_window)
         self._speaking = False
         self._started_at = 0
@@ -50,7 +53,7 @@ class Endpointer:
 
     def feed(self, timestamp_ms: int, duration_ms: int, level: float, *, prompt_playing: bool) -> list[Edge]:
         """The edges at this frame, in order. `prompt_playing` says whether our own voice is in the patient's ear now."""
-        voiced = level >= self._config.voiced_level
+        voiced = self._is_voiced(level, duration_ms)
         self._recent.append(voiced)
         now = timestamp_ms + duration_ms
         if voiced:
@@ -72,6 +75,11 @@ class Endpointer:
             self._recent.clear()
             edges.append(Edge.SPEECH_ENDED)
         return edges
+
+    def _is_voiced(self, level: float, duration_ms: int) -> bool:
+        """Above the line's noise: its quietest moments, forgotten slowly. A television must not talk for the patient for ever."""
+        self._noise = min(level, self._noise + self._config.noise_rise_per_s * duration_ms / 1000)
+        return level >= max(self._config.voiced_level, self._noise + self._config.above_noise)
 
     def _begin(self, now: int, over_prompt_ms: int) -> None:
         self._speaking = True
