@@ -12,11 +12,11 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pulse_world import EIGHT_FIFTEEN, HandQueue, World, patient
 from schemathesis.specs.openapi.checks import ignored_auth
 
 from careflow.clock import VirtualClock
 from careflow.store.sqlite import SqliteStore
+from pulse_world import EIGHT_FIFTEEN, HandQueue, World, patient
 
 schemathesis.openapi.format("iana-time-zone", st.sampled_from(["America/New_York", "Asia/Tokyo", "UTC"]))
 

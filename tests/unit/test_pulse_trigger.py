@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from careflow.core.calls import CallState
+from careflow.core.rounds import Round
 from careflow.errors import StoreUnavailable
 from pulse_world import EIGHT_FIFTEEN, HOSPITAL, MORNING, ROUND_ID, WINDOW_END, patient, world
 
@@ -217,3 +219,20 @@ async def test_a_store_that_cannot_be_written_is_not_ready() -> None:
         await it.store.close()
         assert (await it.get("/readyz")).status_code == 503
         assert (await it.get("/healthz")).status_code == 200
+
+
+async def test_a_planner_that_knew_an_older_roster_does_not_have_the_last_word() -> None:
+    async with world([patient(1)]) as it:
+        update, slower = it.store.update_round, True
+
+        async def beaten_once(planned: Round) -> bool:
+            nonlocal slower
+            if slower:
+                slower = False
+                empty = replace(planned, planned_revision=0, patients_queried=0, calls_initiated=0)
+                assert await update(empty)
+            return await update(planned)
+
+        it.store.update_round = beaten_once  # type: ignore[method-assign]
+        it.restart()
+        assert (await it.trigger()).json()["callsInitiated"] == 1

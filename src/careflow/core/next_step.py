@@ -99,14 +99,14 @@ def after_refusal(call: Call, refused: str, patient: Patient, now: datetime) -> 
         if at is not None:
             return Later(at=at, reason=LINE_BUSY)
         return Finish(outcome=Outcome.UNREACHABLE, reason=LINE_BUSY, alert=AlertKind.UNREACHABLE)
+    if now >= call.not_after:
+        return window_over()
     if refused == SkipReason.OUTSIDE_HOURS:
         at = first_dialable(patient, now, call.not_after)
         if at is None:
             return _hours_over(call)
         # The Caller's clock says no where ours says yes: let a little time pass, or the two would argue in a loop.
         return Later(at=max(at, now + LINE_BUSY_WAIT), reason=refused)
-    if now >= call.not_after or refused == WINDOW_OVER:
-        return window_over()
     return Finish(outcome=Outcome.SKIPPED, reason=refused)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
@@ -92,8 +92,7 @@ def create_pulse(
         yield
         if recovering is not None:
             recovering.cancel()
-            with suppress(asyncio.CancelledError):
-                await recovering
+            await asyncio.gather(recovering, return_exceptions=True)
 
     app = FastAPI(
         title="CareFlow Pulse",

@@ -44,10 +44,13 @@ class Recovery:
             self._log.info("Round recovered", hospitalId=round_.hospital_id, roundId=round_.id, count=added)
 
     async def recover_until_done(self, *, pause_seconds: float = 5.0) -> None:
-        """`recover`, again after a pause while the store cannot be used."""
+        """`recover`, again after a pause while the store cannot be used. What else goes wrong is logged and raised."""
         while True:
             try:
                 return await self.recover()
             except StoreError as error:
                 self._log.warning("Recovery waits for the store", exc_info=error)
                 await self._clock.sleep(pause_seconds)
+            except Exception as error:
+                self._log.error("Recovery failed", exc_info=error)
+                raise
