@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from careflow.auth.middleware import RequireToken
 from careflow.clock import FollowedClock, SystemClock
 from careflow.errors import CareflowError, SettingsError
 from careflow.hosting import Service, listen, url_of
-from careflow.ports import Clock, Speech
+from careflow.ports import Clock, Speech, Store
 from careflow.practice import PracticeAccount, practises, with_practice
 from careflow.settings import Settings
 from careflow.store.sqlite import SqliteStore
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from careflow.tasks.embedded import EmbeddedQueue
 
 ROLES = ("pulse", "caller", "lab")
+ROSTER_POLL_SECONDS = 2.0
+LAB_SEED = 8  # decides which of the lab's patients behaves how
 _PORTS = {"pulse": "pulse_port", "caller": "caller_port", "lab": "lab_port"}
 
 
@@ -160,7 +163,7 @@ class _Parts:
         from careflow.caller.conversation import ConversationConfig
         from careflow.caller.dialling import Limits
         from careflow.caller.recovery import Recovery
-        from careflow.caller.talk import talks
+        from careflow.caller.talks import ScriptedTalks
         from careflow.caller.twilio import TwilioAccount, TwilioPhone
         from careflow.caller.watch import Watch
         from careflow.scripts import load_scripts
@@ -168,7 +171,7 @@ class _Parts:
         settings, clock = self.settings, self.clock
         scripts = load_scripts()
         watch = Watch(self.store, clock)
-        clinic = {"clinic_name": settings.clinic_name, "clinic_phone": settings.clinic_phone_spoken}
+        clinic = {"clinic_name": settings.clinic_name, "clinic_phone": settings.clinic_phone}
         desk = AttemptDesk(
             self.store,
             TwilioPhone(self.http, TwilioAccount.of(settings), clock, random.random),
@@ -183,7 +186,7 @@ class _Parts:
             watch,
             self.store,
             self._speech(),
-            talks(scripts, **clinic),
+            ScriptedTalks(scripts=scripts, **clinic),
             clock,
             BridgeConfig(
                 url=settings.caller_public_url.replace("http", "ws", 1) + "/twilio/media",
@@ -233,7 +236,8 @@ class _Parts:
             ),
             self.clock,
         )
-        return lab, Service("lab", lab.app, bound)
+        people = partial(keep_lab_peopled, self.store, lab, self.clock, LAB_SEED)
+        return lab, Service("lab", lab.app, bound, background=(people,))
 
     def _guarded(self, app: Any, rules: Sequence[Any], public: Sequence[str]) -> RequireToken:
         auth.local_issuer(self.settings)  # its keys must be there before the first token is looked at
@@ -250,15 +254,14 @@ def _fresh_id() -> str:
     return uuid.uuid4().hex
 
 
-async def people_roster(assembly: Assembly, seed: int) -> None:
+async def people_lab(store: Store, lab: Lab, seed: int) -> None:
     """Give every patient of the roster a telephone in the lab, and somebody who picks it up or does not."""
     from careflow.lab.fleet import assign_personas
 
-    assert assembly.lab is not None
     known: list[tuple[str, str, int, str]] = []
-    for hospital_id in await assembly.store.hospitals():
+    for hospital_id in await store.hospitals():
         after = ""
-        while page := await assembly.store.patients(hospital_id, after=after):
+        while page := await store.patients(hospital_id, after=after):
             after = page[-1].id
             known += [
                 (
@@ -270,7 +273,18 @@ async def people_roster(assembly: Assembly, seed: int) -> None:
                 for patient in page
                 if patient.phone
             ]
-    assembly.lab.exchange.set_subscribers(assign_personas(known, seed))
+    lab.exchange.set_subscribers(assign_personas(known, seed))
+
+
+async def keep_lab_peopled(store: Store, lab: Lab, clock: Clock, seed: int) -> None:
+    """`people_lab` now and whenever the roster changes, until cancelled."""
+    seen: Mapping[str, int] = {}
+    while True:
+        present = {hospital: await store.roster_revision(hospital) for hospital in await store.hospitals()}
+        if present != seen:
+            await people_lab(store, lab, seed)
+            seen = present
+        await clock.sleep(ROSTER_POLL_SECONDS)
 
 
 # --- what commands ask of a running deployment -----------------------------------------------------------------

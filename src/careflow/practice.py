@@ -11,7 +11,7 @@ from pathlib import Path
 from careflow.errors import StoreUnavailable
 from careflow.settings import Settings
 
-FROM_NUMBER = "+12125550100"  # reserved for fiction; nobody's telephone
+FROM_NUMBER = "+18005550199"  # reserved for fiction, and no patient's: a sample roster has other area codes
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class Settings(BaseSettings):
 
     # what the scripts say of us
     clinic_name: str = "Riverside Hospital"
-    clinic_phone_spoken: str = "five five five, zero one zero zero"
+    clinic_phone: str = Field("+18005550199", pattern=r"^\+?[0-9 ().-]{3,20}$")
 
 
 def load_settings(**overrides: object) -> Settings:

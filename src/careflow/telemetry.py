@@ -36,7 +36,7 @@ FIELDS = frozenset(
 """Every key a log line may have. `patientId` is the roster's id, never a name; `url` is a base URL of ours."""
 
 _SEVERITY = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
-_CHATTY = ("httpx", "httpcore", "uvicorn.access", "websockets", "a2a")  # they log URLs and bodies
+_CHATTY = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "websockets", "a2a")  # they log URLs and bodies
 
 Event = MutableMapping[str, Any]
 

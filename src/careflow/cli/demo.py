@@ -76,7 +76,6 @@ async def demo(
     data_dir: Annotated[
         Path | None, Parameter(help="An empty or new directory (default: a new one under careflow-data).")
     ] = None,
-    seed: Annotated[int, Parameter(help="Decides which patient behaves how.")] = 8,
     json: Json = False,
 ) -> None:
     """Run the morning round of a hospital with 45 synthetic patients, on free ports, and show what came of it."""
@@ -89,7 +88,7 @@ async def demo(
     with (settings.data_dir / "log.jsonl").open("w") as log_file:
         clock = _virtual_morning(settings)
         configure_logging("demo", level=settings.log_level, clock=clock, stream=log_file)
-        result = await _morning_round(settings, clock, speed, seed, progress)
+        result = await _morning_round(settings, clock, speed, progress)
     if json:
         print_json(result | {"seconds": round(time.monotonic() - started, 1)})
     else:
@@ -128,9 +127,9 @@ def _virtual_morning(settings: Settings) -> VirtualClock:
 
 
 async def _morning_round(
-    settings: Settings, clock: VirtualClock, speed: float, seed: int, progress: Progress
+    settings: Settings, clock: VirtualClock, speed: float, progress: Progress
 ) -> dict[str, Any]:
-    from careflow.app import assembled, bind, people_roster, trigger_round
+    from careflow.app import assembled, bind, trigger_round
     from careflow.fhir.notes import RosterDefaults
     from careflow.fhir.roster import import_paths
     from careflow.hosting import running
@@ -141,7 +140,9 @@ async def _morning_round(
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))
         lab = assembly.lab
         assert lab is not None
-        morning = Morning(speed=speed, is_busy=lambda: lab.live_calls > 0)
+        queue = assembly.queue
+        assert queue is not None
+        morning = Morning(speed=speed, is_busy=lambda: lab.live_calls + queue.in_flight > 0)
         ticking = asyncio.create_task(clock.run(morning.pace))
         stack.callback(ticking.cancel)
         stop = await stack.enter_async_context(running(assembly.services))
@@ -153,7 +154,6 @@ async def _morning_round(
             now=clock.now(),
         )
         await assembly.store.put_patients(reading.patients)
-        await people_roster(assembly, seed)
         progress.say(f"roster: {len(reading.patients)} patients from FHIR bundles")
         await clock.sleep((_quarter_past(clock) - clock.now()).total_seconds())
         status, body = await trigger_round(

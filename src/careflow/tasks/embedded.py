@@ -83,6 +83,7 @@ class EmbeddedQueue:
             **limits,
         }
         self._wake = {queue: asyncio.Event() for queue in self._limits}
+        self._running: dict[str, set[asyncio.Task[None]]] = {queue: set() for queue in self._limits}
 
     # ports.TaskQueue
 
@@ -155,6 +156,11 @@ class EmbeddedQueue:
 
     # the dispatcher
 
+    @property
+    def in_flight(self) -> int:
+        """Deliveries that this process is making now."""
+        return sum(map(len, self._running.values()))
+
     async def run(self) -> None:
         """Deliver what is due until cancelled; stand by while another process does.
 
@@ -188,7 +194,7 @@ class EmbeddedQueue:
         """Start the deliveries of one queue, due order first, within its limits."""
         pace = Pace(limits.per_second)
         wake = self._wake[queue]
-        running: set[asyncio.Task[None]] = set()
+        running = self._running[queue]
 
         def finished(delivery: asyncio.Task[None]) -> None:
             running.discard(delivery)
