@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from jwt.algorithms import RSAAlgorithm
 
 from careflow.auth import setup
 from careflow.auth.issuer import LocalIssuer
@@ -220,6 +222,10 @@ class TestParseJwks:
             {**good, "kid": "a", "use": "enc"},
             {**good, "kid": "b", "alg": "RS512"},
             {**good, "kid": "c", "n": "AQAB"},
+            {
+                **RSAAlgorithm.to_jwk(generate_private_key(65537, 1024).public_key(), as_dict=True),
+                "kid": "short",
+            },
             {**good, "kid": ""},
             {"kty": "oct", "kid": "d", "k": "c2VjcmV0"},
             {**good, "kid": "e", "n": 5},
@@ -372,6 +378,11 @@ class TestSetup:
         with pytest.raises(KeysUnavailable):
             await verifier.verify(token, audience="a", accounts=frozenset({ACCOUNT}))
         assert setup.local_issuer(settings) is None
+
+    def test_named_keys_shut_the_local_issuer_out(self, tmp_path: Path) -> None:
+        settings = load_settings(data_dir=tmp_path, oidc_jwks="https://issuer.example/keys")
+        assert setup.local_issuer(settings) is None
+        assert not (tmp_path / "issuer").exists()
 
     def test_a_stranger_issuer_needs_its_keys_named(self, tmp_path: Path, clock: VirtualClock) -> None:
         settings = load_settings(data_dir=tmp_path, oidc_issuer="https://issuer.example")

@@ -224,6 +224,14 @@ class TestStrippedSignature:
     ) -> None:
         assert (await refusal(key, unsigned(self.HEADER, signature), trust=True)).status == 401
 
+    async def test_each_part_has_one_spelling(self, key: RSAPrivateKey) -> None:
+        """Without a signature nobody else would notice the spare bits of the last letter."""
+        tokens = (unsigned(self.HEADER, STRIPPED, padding="x" * n) for n in range(1, 4))
+        head, body, signature = next(parts for one in tokens if len((parts := one.split("."))[1]) % 4 == 3)
+        respelt = body[:-1] + chr(ord(body[-1]) + 1)
+        assert await verify(key, f"{head}.{body}.{signature}", trust=True)
+        assert (await refusal(key, f"{head}.{respelt}.{signature}", trust=True)).code == "malformed"
+
     async def test_alg_none_stays_refused(self, key: RSAPrivateKey) -> None:
         assert (await refusal(key, unsigned({"alg": "none"}, STRIPPED), trust=True)).code == "algorithm"
 

@@ -227,6 +227,12 @@ class TestSchedule:
         assert (taken.hours, taken.times) == ({12}, (time(9, 30), time(18, 30)))
         assert (taken.calling_from, taken.calling_until) == (time(9), time(20))
 
+    def test_own_times_alone_leave_no_round(self, take: Any) -> None:
+        taken = only(
+            take(patient(extension=wishes(time="09:30:00")), order(timing={"repeat": {"when": ["EVE"]}}))
+        )
+        assert (taken.hours, taken.times) == (frozenset(), (time(9, 30),))
+
     def test_calling_hours_alone_leave_the_rounds_of_the_medicines(self, take: Any) -> None:
         extension = wishes(callingFrom="09:00:00", pausedUntil="2026-12-01")
         taken = only(take(patient(extension=extension), order(timing={"repeat": {"when": ["EVE"]}})))
@@ -531,6 +537,7 @@ class TestFiles:
             ("p3", False),
             ("p4", False),
         ]
+        assert not [note for note in reading.notes if "second time" in note.problem]
 
     def test_of_a_patient_in_two_files_the_last_counts(self, tmp_path: Path) -> None:
         (tmp_path / "1.json").write_text(json.dumps(patient()))
