@@ -102,6 +102,17 @@ async def test_an_order_that_misnames_its_call_is_refused(store, make, wrong):
     assert (await store.begin_attempt(make.attempt(call, **wrong), never_asked)).result is Began.CALL_OVER
 
 
+async def test_a_number_that_another_attempt_of_the_call_had_is_not_its_current_one(store, make):
+    first = await begun(store, make)
+    ended = make.ended(first)
+    await store.end_attempt(ended, interaction=make.interaction(ended))
+    call = await store.call("h1", first.call_id)
+    await store.update_call(replace(call, attempt_id="again"))
+    again = make.attempt(call, number=1, id="again")
+    assert (await store.begin_attempt(again, willing)).result is Began.CALL_OVER
+    assert await store.attempt("again") is None
+
+
 async def test_call_over_comes_before_line_busy(store, make):
     await begun(store, make, round_id="r1")
     over = make.attempt(make.call("p1", "r2"))

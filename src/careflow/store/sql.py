@@ -45,6 +45,7 @@ def know_hospital(connection: sqlite3.Connection, hospital_id: str) -> None:
 
 
 def find_patient(connection: sqlite3.Connection, hospital_id: str, patient_id: str) -> Patient | None:
+    """The hospital's patient of that id."""
     return one(
         connection,
         codec.PATIENT,
@@ -54,6 +55,7 @@ def find_patient(connection: sqlite3.Connection, hospital_id: str, patient_id: s
 
 
 def put_patients(connection: sqlite3.Connection, patients: Iterable[Patient]) -> PutCounts:
+    """Create or replace each, keeping a stored `opted_out`; raise the revision of the hospitals with changes."""
     created = updated = unchanged = 0
     changed: set[str] = set()
     for patient in patients:
@@ -89,6 +91,7 @@ def put_patients(connection: sqlite3.Connection, patients: Iterable[Patient]) ->
 
 
 def bar(connection: sqlite3.Connection, entry: DoNotCall) -> None:
+    """Add the entry unless there is one of the same hospital, number and patient."""
     connection.execute(
         """
         INSERT INTO do_not_call (hospital_id, phone, patient_id, document) VALUES (?, ?, ?, ?)
@@ -115,6 +118,7 @@ def is_barred(connection: sqlite3.Connection, hospital_id: str, patient_id: str,
 
 
 def call_row(call: Call) -> tuple[object, ...]:
+    """state, outcome, reason, version, document, id; then hospital, round and patient, which never change."""
     return (
         call.state.value,
         call.outcome.value if call.outcome else "",
@@ -129,6 +133,7 @@ def call_row(call: Call) -> tuple[object, ...]:
 
 
 def store_call(connection: sqlite3.Connection, call: Call) -> Call:
+    """Replace the stored call. Whoever calls has read it in the same transaction and compared what must be."""
     connection.execute(
         "UPDATE calls SET state = ?, outcome = ?, reason = ?, version = ?, document = ? WHERE id = ?",
         call_row(call)[:6],
@@ -137,6 +142,7 @@ def store_call(connection: sqlite3.Connection, call: Call) -> Call:
 
 
 def claimable(call: Call, owner: str, now: datetime) -> bool:
+    """Whether `owner` may take the call at `now` (ports.Store.claim_call)."""
     match call.state:
         case CallState.WAITING:
             return call.due_at <= now
@@ -150,6 +156,7 @@ def claimable(call: Call, owner: str, now: datetime) -> bool:
 
 
 def begin_attempt(connection: sqlite3.Connection, attempt: Attempt, guard: Guard) -> BeginResult:
+    """Store the intent to dial unless something is against it; the order is the port's."""
     stored = one(connection, codec.ATTEMPT, ATTEMPT, (attempt.id,))
     if stored is not None:
         return BeginResult(Began.EXISTS, stored)
@@ -169,23 +176,27 @@ def begin_attempt(connection: sqlite3.Connection, attempt: Attempt, guard: Guard
     reason = guard(patient, barred)
     if reason is not None:
         return BeginResult(Began.REFUSED, reason=reason)
-    connection.execute(
-        """
-        INSERT INTO attempts
-            (state, call_sid, version, document, id, hospital_id, call_id, patient_id, number, phone, intended_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        """,
-        (
-            *_attempt_changes(attempt),
-            attempt.id,
-            attempt.hospital_id,
-            attempt.call_id,
-            attempt.patient_id,
-            attempt.number,
-            attempt.phone,
-            micros(attempt.intended_at),
-        ),
-    )
+    try:
+        connection.execute(
+            """
+            INSERT INTO attempts
+                (state, call_sid, version, document, id, hospital_id, call_id, patient_id, number, phone, intended_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            (
+                *_attempt_changes(attempt),
+                attempt.id,
+                attempt.hospital_id,
+                attempt.call_id,
+                attempt.patient_id,
+                attempt.number,
+                attempt.phone,
+                micros(attempt.intended_at),
+            ),
+        )
+    except sqlite3.IntegrityError:
+        # The line was free a statement ago, so it is the number that another attempt of this call has.
+        return BeginResult(Began.CALL_OVER)
     return BeginResult(Began.BEGUN, attempt)
 
 
@@ -207,6 +218,7 @@ def _attempt_changes(attempt: Attempt) -> tuple[object, ...]:
 
 
 def update_attempt(connection: sqlite3.Connection, attempt: Attempt) -> bool:
+    """Compare the version and store; False when another was first or the call SID is another attempt's."""
     after = replace(attempt, version=attempt.version + 1)
     try:
         updated = connection.execute(
@@ -216,12 +228,13 @@ def update_attempt(connection: sqlite3.Connection, attempt: Attempt) -> bool:
             """,
             (*_attempt_changes(after), attempt.id, attempt.hospital_id, attempt.version),
         )
-    except sqlite3.IntegrityError:  # the call SID is another attempt's
+    except sqlite3.IntegrityError:
         return False
     return updated.rowcount == 1
 
 
 def add_interaction(connection: sqlite3.Connection, interaction: Interaction) -> None:
+    """Write the contact into the patient's record."""
     connection.execute(
         """
         INSERT OR REPLACE INTO interactions (hospital_id, id, patient_id, round_id, started_at, document)
@@ -239,6 +252,7 @@ def add_interaction(connection: sqlite3.Connection, interaction: Interaction) ->
 
 
 def add_alert(connection: sqlite3.Connection, alert: Alert) -> bool:
+    """Store it if its id is new; whether it was."""
     added = connection.execute(
         """
         INSERT INTO alerts (hospital_id, id, round_id, open, raised_at, document) VALUES (?, ?, ?, ?, ?, ?)
