@@ -121,13 +121,15 @@ class Watching(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationConfig:
     """`alert_seconds` is how long a prompt waits for its alert to become durable, `record_seconds` how long the end is tried,
-    `speaking_on_seconds` how much longer an answer may take that was begun in time.
+    `speaking_on_seconds` how much longer an answer may take that was begun in time, `lost_seconds` how long after a broken
+    socket the desk is told.
     """
 
     hearing: HearingConfig = field(default_factory=HearingConfig)
     playback: PlaybackConfig = field(default_factory=PlaybackConfig)
     alert_seconds: float = 3.0
     speaking_on_seconds: float = 15.0
+    lost_seconds: float = 1.0
     save_tries: int = 2
     record_seconds: float = 60.0
     inbox_events: int = 256
@@ -188,6 +190,7 @@ class Conversation:
         self._finished: Finished | None = None
         self._end_dealt_with = False
         self._hung_up = False
+        self._storing: list[asyncio.Task[None]] = []
         self._timer: asyncio.Task[None] | None = None
         self._awaited: _Expired | None = None  # the Await in force
         self._overdue = False  # its time is over, but the patient is speaking
@@ -225,6 +228,8 @@ class Conversation:
             if how == "broken":
                 await self._record(lambda: self._desk.conversation_broken(self._attempt.id, self._check_in()))
             elif how == "lost":
+                # When the patient hung up, Twilio itself knows it only a moment after the socket broke.
+                await self._clock.sleep(self._config.lost_seconds)
                 await self._record(lambda: self._desk.stream_lost(self._attempt.id))
         finally:
             self._log_end(how)
@@ -395,18 +400,27 @@ class Conversation:
         The storing goes on in the background until it succeeds, whatever becomes of this conversation.
         """
         storing = self._background.start(self._store_alert(alert))
-        timer = asyncio.ensure_future(self._clock.sleep(self._config.alert_seconds))
-        try:
-            await asyncio.wait({storing, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
-        if not storing.done() or storing.exception() is not None:
+        self._storing.append(storing)
+        if not await self._alerts_stored(self._config.alert_seconds) or storing.exception() is not None:
             log.critical(
                 "alert not stored yet",
                 attempt_id=self._attempt.id,
                 kind=alert.kind.value,
                 given_up=storing.done(),
             )
+
+    async def _alerts_stored(self, seconds: float) -> bool:
+        """Wait so long for the alerts that are being stored; whether none is any more."""
+        storing = [task for task in self._storing if not task.done()]
+        if storing:
+            timer = asyncio.ensure_future(self._clock.sleep(seconds))
+            everything = asyncio.ensure_future(asyncio.wait(storing))
+            try:
+                await asyncio.wait({everything, timer}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                everything.cancel()
+                timer.cancel()
+        return all(task.done() for task in storing)
 
     async def _store_alert(self, alert: RaiseAlert) -> None:
         delay = 0.25
@@ -419,6 +433,8 @@ class Conversation:
                 delay = min(delay * 2, 30.0)
 
     async def _save(self) -> None:
+        if not await self._alerts_stored(0):
+            return  # a checkpoint says that its alerts are stored: a resume must raise this one again
         for _ in range(self._config.save_tries):
             try:
                 await self._desk.checkpoint(self._attempt.id, self._talk.checkpoint())
@@ -432,6 +448,7 @@ class Conversation:
         self._finished = finished
         self._stop_waiting()
         check_in = self._check_in()
+        await self._alerts_stored(self._config.record_seconds)
         await self._record(lambda: self._desk.conversation_over(self._attempt.id, finished, check_in))
         self._end_dealt_with = True
 

@@ -24,7 +24,7 @@ class Edge(Enum):
 class EndpointConfig:
     """All times in milliseconds of media time. `voiced_level` is a value of `mulaw.level` for one frame."""
 
-    voiced_level: float = 24.0  # above the noise of a quiet line (15), below quiet speech (30)
+    voiced_level: float = 18.0  # above the noise of a quiet line (15), below a faint voice (20)
     above_noise: float = 12.0  # and so far above the line's own noise
     noise_rise_per_s: float = 4.0  # how fast lasting sound becomes noise; speech pauses long before that
     start_frames: int = 3  # this many voiced frames ...
