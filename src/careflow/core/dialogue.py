@@ -41,6 +41,7 @@ from careflow.core.script import LANGUAGES, PROMPTS, Question, QuestionKind, Scr
 from careflow.core.symptoms import Level
 from careflow.core.triage import UNANSWERED, affirmed, assess
 from careflow.core.understanding import Intent, Meaning, Understood, understand
+from careflow.core.words import plain
 
 __all__ = [
     "CheckpointError",
@@ -275,7 +276,7 @@ class _Move(Draft):
             state.language,
             question.kind if question else QuestionKind.YES_NO,
             symptoms=state.context.watch.symptoms,
-            also_yes=question.also_yes[state.language] if question else (),
+            also_yes=self._ways_to_say_yes(question),
             also_no=question.also_no[state.language] if question else (),
         )
         self._turn("patient", text)
@@ -298,6 +299,18 @@ class _Move(Draft):
             self._return_from_hold()
         else:
             self._answered(understood, warnings=warnings, text=text)
+
+    def _ways_to_say_yes(self, question: Question | None) -> tuple[str, ...]:
+        if question is None:
+            return ()
+        own = question.also_yes[self.state.language]
+        if self.state.phase is not Phase.NAME:
+            return own
+        name = plain(self.state.context.patient.given_name)
+        return (
+            *own,
+            *(f"{opening} {name}" for opening in ("this is", "it's", "i'm", "i am", "soy", "habla")),
+        )
 
     def _is_echo(self, given: str) -> bool:
         state = self.state

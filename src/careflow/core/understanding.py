@@ -299,12 +299,14 @@ def _polarity(
     only_no = bool(kept) and kept[0] in _SURE_NO and len(kept) == 1
     exclaims_no = exclaims_no and not _SURE_NO.isdisjoint(kept)
     says_no = only_no or plain_no or exclaims_no or _any(kept, _NO) or _any(said, also_no)
-    surely_yes = _any(_without(said, _NO), _SURE_YES) or _any(said, also_yes)
+    surely_yes = _any(_without(said, _NO), _SURE_YES) or (_any(said, also_yes) and _NEGATING.isdisjoint(kept))
     if says_no and surely_yes:
         return Meaning.NOTHING
     if says_no:
         return Meaning.NO
-    if surely_yes or (_NEGATING.isdisjoint(kept) and _any(said, _YES)):
+    if surely_yes or (
+        _NEGATING.isdisjoint(kept) and _any(said, _YES) and _only_polar(said, Meaning.YES)
+    ):  # "it is" is a yes, "it is raining" is not
         return Meaning.YES
     return Meaning.NOTHING
 
