@@ -134,6 +134,14 @@ class _Published:
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
 
 
+def published_time(path: Path) -> datetime | None:
+    """The instant that a clock last published in this file; None when there is no such file."""
+    try:
+        return _Published.open(path).read()
+    except (OSError, ValueError):
+        return None
+
+
 def _micros(moment: datetime) -> int:
     return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 

@@ -34,54 +34,47 @@ async def up(
     from careflow.practice import practises
 
     settings = settings_for(data_dir, hospital)
-    roles = ("pulse", "caller", "lab") if practises(settings) else ("pulse", "caller")
-    await _run(settings, roles, _clock(settings, speed), speed, json)
+    roles = ("lab", "caller", "pulse") if practises(settings) else ("caller", "pulse")
+    await _run(settings, roles, speed, json)
 
 
 async def serve(
     role: Annotated[Literal["pulse", "caller", "lab"], Parameter(help="The service.")],
     /,
     *,
-    speed: Speed = 1.0,
-    start: Annotated[
-        datetime | None,
-        Parameter(help="Where this process's virtual clock starts; it is published in CAREFLOW_CLOCK_FILE."),
-    ] = None,
     data_dir: DataDir = None,
     hospital: Hospital = None,
     json: Json = False,
 ) -> None:
     """Run one service alone, as its container does. Several on one data directory make one deployment."""
-    settings = settings_for(data_dir, hospital)
-    if start is None and speed == 1.0:
-        from careflow.app import clock_for
-
-        clock = clock_for(settings)
-    else:
-        clock = _clock(settings, speed, start)
-    await _run(settings, (role,), clock, speed, json)
+    await _run(settings_for(data_dir, hospital), (role,), 1.0, json)
 
 
-def _clock(settings: Settings, speed: float, start: datetime | None = None) -> Clock:
-    from careflow.clock import SystemClock, VirtualClock
+def _clock(settings: Settings, speed: float) -> Clock:
+    """The clock that the settings name; with a speed, a virtual one that goes on where the last one stopped."""
+    from careflow.app import clock_for
+    from careflow.clock import VirtualClock, published_time
     from careflow.practice import practises
 
     if not 0 < speed <= 1000:
         raise SettingsError(f"--speed {speed}: accepted are numbers above 0, up to 1000")
-    if speed == 1.0 and start is None:
-        return SystemClock()
+    if speed == 1.0:
+        return clock_for(settings)
     if not practises(settings):
         raise SettingsError("--speed: only the lab's patients live at another speed; real telephones do not")
-    begin = datetime.now(UTC) if start is None else start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
-    return VirtualClock(begin, path=settings.clock_file)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.clock_file or settings.data_dir / "clock"
+    now = datetime.now(UTC)
+    return VirtualClock(max(now, published_time(path) or now), path=path)
 
 
-async def _run(settings: Settings, roles: Sequence[str], clock: Clock, speed: float, json: bool) -> None:
+async def _run(settings: Settings, roles: Sequence[str], speed: float, json: bool) -> None:
     from careflow.app import assembled, bind
     from careflow.clock import VirtualClock
     from careflow.hosting import running, url_of
     from careflow.telemetry import configure_logging
 
+    clock = _clock(settings, speed)
     configure_logging("+".join(roles), level=settings.log_level, clock=clock)
     settings, sockets = bind(settings, roles)
     async with AsyncExitStack() as stack:
