@@ -110,7 +110,9 @@ async def test_a_task_that_is_being_delivered_is_not_forgotten(harness, make):
 
 
 async def test_the_first_due_comes_first(harness, make):
-    await harness.queue.enqueue([make.task(f"t{due}", "calls", after=due / 10 - 1) for due in (5, 3, 4, 1, 2)])
+    await harness.queue.enqueue(
+        [make.task(f"t{due}", "calls", after=due / 10 - 1) for due in (5, 3, 4, 1, 2)]
+    )
     await harness.until(lambda: len(harness.delivered) == 5)
     assert harness.names() == ["t1", "t2", "t3", "t4", "t5"]
 
