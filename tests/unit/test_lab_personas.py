@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from random import Random
 
 import pytest
-from lab_bench import someone
 
 from careflow.core.script import Script
 from careflow.lab.fleet import assign_personas
@@ -17,6 +16,7 @@ from careflow.lab.personas import BadSubscriber, Patient, Persona, Subscriber
 from careflow.lab.questions import Topic, understand
 from careflow.lab.voice import Ear, Voice
 from careflow.scripts.loader import load_scripts
+from lab_bench import someone
 
 FILL = {
     "given_name": "Maria",

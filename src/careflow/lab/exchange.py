@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
@@ -19,6 +20,7 @@ from careflow.lab.orders import CreateOrder, Fields, UpdateOrder, create_order
 from careflow.lab.personas import Subscriber
 from careflow.lab.refusals import Refusal, not_found
 
+_log = logging.getLogger(__name__)
 _QUEUE_LIMIT = timedelta(hours=24)  # reference twilio section 3, Rates and concurrency
 
 
@@ -59,7 +61,12 @@ class Exchange:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a part of the lab's network broke", exc_info=error)
 
     # --- orders ------------------------------------------------------------------------------------------------
 

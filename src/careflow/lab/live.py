@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.parse import urljoin
 
 from careflow.clock import wait_until
@@ -86,18 +87,25 @@ class LiveCall:
         self._key_came = asyncio.Event()
         self._seconds = order.time_limit
         self._documents = 0
+        self._error: BaseException | None = None
 
     # --- from outside ------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Dial, ring, talk, end; returns when the last callback was delivered."""
+        """Dial, ring, talk, end; returns when the last callback was delivered.
+
+        Cancelled, it leaves the call in the books as it is: the next start settles it.
+        """
         try:
             if await self._rings_through():
                 await self._talk()
-        finally:
-            self.end("lab")
+        except asyncio.CancelledError:
+            self._callbacks.drop()
+            raise
         self._ended()
         await self._callbacks.drained()
+        if self._error is not None:
+            raise self._error
 
     async def settle(self, by: str) -> None:
         """End a call that was cut off when the lab was, and tell our server."""
@@ -123,7 +131,7 @@ class LiveCall:
         if old is not None:
             old.cancel()
         self._playback.clear()
-        self._script = asyncio.ensure_future(self._run_script(voice or Document(twiml, ""), after=old))
+        self._script = self._begin(self._run_script(voice or Document(twiml, ""), after=old))
 
     def limit(self, seconds: int) -> None:
         """End the call `seconds` after it was answered."""
@@ -165,12 +173,11 @@ class LiveCall:
         self._status("in-progress", "answered")
         terminal = self._pick_up()
         order = self._order
-        tasks: list[asyncio.Task[None]] = [
-            asyncio.ensure_future(self._carry_sound(terminal, self._clock.now()))
-        ]
+        sound = self._begin(self._carry_sound(terminal, self._clock.now()))
+        detection = None
         if order.machine_detection and order.async_amd:
-            tasks.append(asyncio.ensure_future(self._detect(terminal)))
-        self._script = asyncio.ensure_future(
+            detection = self._begin(self._detect(terminal))
+        self._script = self._begin(
             self._run_script(
                 order.voice or Document(order.twiml, ""),
                 detect=terminal if order.machine_detection and not order.async_amd else None,
@@ -178,16 +185,24 @@ class LiveCall:
         )
         try:
             await self._over.wait()
+            self._script.cancel()
+            await asyncio.wait([sound])  # to its end: it writes the recording
         finally:
-            tasks.append(self._script)
-            for task in tasks[1:]:
+            tasks = [task for task in (sound, detection, self._script) if task is not None]
+            for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            if self._stream is not None:
-                await self._stream.end()
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a part of the call; when it breaks, so does the call."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._error = self._error or error
+            self.end("lab")
 
     def _pick_up(self) -> Terminal:
         who, voice = self._subscriber, self._network.voice

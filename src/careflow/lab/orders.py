@@ -110,11 +110,15 @@ class _Form:
         method = self.choice(
             "Method" if name == "Url" else name.removesuffix("Url") + "Method", ("GET", "POST"), "POST"
         )
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname
+        except ValueError:
+            host = None
+        if not host or parts.scheme not in ("http", "https"):
             raise Refusal(400, 21205, f"{name} '{url}' is not a valid URL")
         # Reference twilio section 1.1: the StatusCallback host may not contain underscores.
-        if name == "StatusCallback" and "_" in parts.hostname:
+        if name == "StatusCallback" and "_" in host:
             raise Refusal(400, 21609, f"{name} '{url}' has an underscore in its host name")
         return Hook(url, "GET" if method == "GET" else "POST")
 

@@ -99,14 +99,15 @@ class CallbackLine:
             self._worker = asyncio.ensure_future(self._work())
 
     async def drained(self) -> None:
-        """Return when everything was delivered, the late ones too."""
+        """Return when everything was delivered, the late ones and those that nothing followed too."""
         if self._worker is not None:
             await self._worker
+        await self._release()
         if self._late:
             await asyncio.wait(self._late)
 
     def drop(self) -> None:
-        """Deliver nothing more."""
+        """Deliver nothing more: the lab is being stopped."""
         for task in (*self._late, *([self._worker] if self._worker else [])):
             task.cancel()
 
@@ -123,13 +124,6 @@ class CallbackLine:
             else:
                 await self._deliver(item)
             await self._release()
-        # Nothing followed that a held one could come after: a second of the clock makes room for it.
-        if self._held:
-            await self._clock.sleep(1.0)
-            if self._waiting.empty():
-                await self._release()
-            else:
-                await self._work()
 
     async def _release(self) -> None:
         held, self._held = self._held, []
