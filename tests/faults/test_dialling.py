@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.caller_support import NOW, Crash, CrashingStore, World, lost, patient, world
@@ -213,6 +214,23 @@ async def test_nobody_is_dialled_whom_the_stored_record_protects(
     result = await here.desk().begin(order)
     assert (result.result, result.reason) == (Began.REFUSED, reason)
     assert here.phone.creates == 0
+
+
+async def test_a_number_corrected_in_the_last_moment_is_the_one_dialled(here: World) -> None:
+    order = await here.ready()
+
+    class Corrected:
+        """The roster changes between the reading of the patient and the storing of the intent."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.store, name)
+
+        async def begin_attempt(self, *args: Any) -> Any:
+            await here.store.put_patients([patient(phone="+12125550199")])
+            return await here.store.begin_attempt(*args)
+
+    await here.desk(Corrected()).begin(order)
+    assert [call.to for call in here.phone.calls.values()] == ["+12125550199"]
 
 
 async def test_an_order_past_its_time_is_refused(here: World) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.caller_support import NOW, World, patient, world
+from tests.caller_support import NOW, Crash, World, patient, world
 
 from careflow.caller.attempts import AttemptDesk, Step
 from careflow.caller.recovery import Recovery
@@ -143,6 +143,20 @@ async def test_a_foreign_call_reporting_for_the_attempt_is_hung_up_and_changes_n
     assert here.phone.live == [sid]
 
 
+async def test_a_machine_on_a_foreign_call_says_nothing_of_the_attempt(here: World) -> None:
+    desk = here.desk()
+    order, _ = await dialled(here, desk)
+    await desk.machine(order.attempt_id, "machine_start", here.phone.add("+12125550123"))
+    assert (await here.attempt(order)).answered_by is None
+
+
+async def test_the_final_status_may_bring_the_machines_verdict(here: World) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    await here.pass_time(desk.status(order.attempt_id, sid, "completed", answered_by="machine_end_beep"))
+    assert (await here.attempt(order)).disposition is Disposition.VOICEMAIL
+
+
 async def test_another_attempts_live_call_is_not_hung_up_by_a_misdirected_callback(here: World) -> None:
     desk = here.desk()
     first, busy = await dialled(here, desk)
@@ -173,6 +187,18 @@ async def test_a_stream_token_opens_one_stream(here: World) -> None:
     assert begun is not None
     assert begun.state is AttemptState.ANSWERED
     assert await desk.stream_started(order.attempt_id, token, sid) is None
+
+
+async def test_a_wrong_token_neither_names_the_call_nor_ends_another(here: World) -> None:
+    order = await here.ready()
+    here.phone.answers = [(Crash(), False)]
+    desk = here.desk()
+    with pytest.raises(Crash):
+        await desk.begin(order)
+    stray = here.phone.add("+12125550123", status="in-progress")
+    assert await desk.stream_started(order.attempt_id, "0.0.guess", stray) is None
+    assert (await here.attempt(order)).call_sid is None
+    assert here.phone.live == [stray]
 
 
 async def test_of_two_streams_with_one_token_one_is_accepted(here: World) -> None:
