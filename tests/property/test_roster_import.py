@@ -64,7 +64,7 @@ def damaged(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @given(resources=damaged())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_damaged_value_never_leaves_half_a_patient(resources: list[dict[str, Any]]) -> None:
     content = b"".join(json.dumps(one).encode() + b"\n" for one in resources)
     reading = read(content, "export.ndjson")

@@ -450,6 +450,8 @@ class TestNeverHalfAPatient:
         ("careProvider", [patient(careProvider=[])]),  # DSTU2
         ("extension(timezone)", [patient(extension=[{"url": TIMEZONE, "valueCode": "EST5EDT/x"}])]),
         ("extension(timezone)", [patient(extension=[{"url": TIMEZONE, "valueCode": "../../etc"}])]),
+        ("dosageInstruction", [patient(), {**order(), "dosageInstruction": None}]),
+        ("dosageInstruction.timing", [patient(), order(dosageInstruction=[{"timing": None}])]),
         ("status", [patient(), order(status="taking")]),
         ("intent", [patient(), order(intent="filler")]),
         ("medication", [patient(), {**order(), "medication": {"concept": {"text": "x"}}}]),  # R5

@@ -22,12 +22,27 @@ def problems(resource: Json) -> list[tuple[str, str]]:
         return [(_place(problem["loc"]), _problem(problem["type"])) for problem in error.errors()[:5]]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [("", "is not valid R4")]  # the models' own validators stumble over some wrong types
-    return []
+    return [(place, "is null, which R4 JSON does not have") for place in _nulls(resource)][:1]
+
+
+def _nulls(value: object, place: str = "") -> Iterator[str]:
+    """Where a property is null (R4 JSON, 2.6.2; in lists null stands for a value that has only extensions). The models take it for absent."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            here = _place((place, name)).strip(".")
+            if inner is None:
+                yield here
+            yield from _nulls(inner, here)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _nulls(inner, place)
 
 
 def _place(location: tuple[int | str, ...]) -> str:
     """The field's path; a made-up name of an unknown field may say anything, so it is cut to a plain word."""
-    words = ["".join(c for c in str(part) if c.isascii() and c.isalnum())[:40] for part in location]
+    words = [
+        "".join(c for c in str(part) if c.isascii() and (c.isalnum() or c == "."))[-40:] for part in location
+    ]
     return ".".join(words)
 
 

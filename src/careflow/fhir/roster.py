@@ -46,7 +46,10 @@ _SUBJECTS = {
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A current MedicationRequest; its medicine's name may be in a Medication that is read later."""
+    """A current MedicationRequest; its medicine's name may be in a Medication that is read later.
+
+    `found` is without its Bundle's names: there can be thousands, and one medicine would keep them all.
+    """
 
     found: Found
     medication: str | None
@@ -167,7 +170,7 @@ class _Gathering:
             "CarePlan": lambda: enrolment(resource, now),
             "Appointment": lambda: visit(resource),
             "MedicationRequest": lambda: (
-                _Order(found, found.resolve(resource.get("medicationReference")))
+                _Order(replace(found, entries={}), found.resolve(resource.get("medicationReference")))
                 if is_taken(resource, now)
                 else None
             ),
