@@ -26,7 +26,10 @@ def problems(resource: Json) -> list[tuple[str, str]]:
 
 
 def _nulls(value: object, place: str = "") -> Iterator[str]:
-    """Where a property is null (R4 JSON, 2.6.2; in lists null stands for a value that has only extensions). The models take it for absent."""
+    """Where a property is null, which the models take for absent (R4 JSON, 2.6.2).
+
+    In lists null is allowed: it stands for a value that has only extensions.
+    """
     if isinstance(value, Mapping):
         for name, inner in value.items():
             here = _place((place, name)).strip(".")
