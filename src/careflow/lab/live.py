@@ -209,7 +209,7 @@ class LiveCall:
         assert who is not None, "a number without a subscriber is never answered"
         if who.persona is Persona.VOICEMAIL:
             return AnsweringMachine(voice.speak(_GREETING[who.language], voice="mailbox"))
-        return Handset(Patient(who, self._rng), voice, self._rng, voice_name=f"patient {who.phone}")
+        return Handset(Patient(who, self._rng), voice, self._rng, voice_name=f"patient {who.seed % 2}")
 
     async def _carry_sound(self, terminal: Terminal, start: datetime) -> None:
         """Move audio both ways, 50 frames a second of the clock, all that are due at each waking."""
