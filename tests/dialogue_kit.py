@@ -24,6 +24,7 @@ from careflow.core.dialogue import Dialogue, begin, check_in, from_json, step, t
 from careflow.core.patients import Medication, Patient
 from careflow.scripts import load_scripts
 
+SCRIPTS = load_scripts()
 CLINIC = {"clinic_name": "Lakeside Clinic", "clinic_phone": "+12125550123"}
 NOON = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
 MARIA = Patient(
@@ -58,7 +59,7 @@ class Talk:
 
     def __init__(self, script: str = "morning", patient: Patient = MARIA, **changes: object) -> None:
         self.patient = replace(patient, **changes)  # type: ignore[arg-type]
-        self.script = load_scripts()[script]
+        self.script = SCRIPTS[script]
         self.dialogue: Dialogue = begin(self.script, self.patient, **CLINIC)
         self.now = NOON
         self.effects: list[Effect] = []

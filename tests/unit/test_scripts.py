@@ -153,7 +153,7 @@ MISTAKES = [
         "an empty code",
     ),
     ("noon.yaml", "minimum: 0", "minimum: -1", "questions[2].minimum: -1", "below zero"),
-    ("noon.yaml", "maximum: 10", "maximun: 10", "questions[2].maximun: 10", "misspelt"),
+    ("noon.yaml", "maximum: 10", "maximun: 10", "questions[2].maximun: 'maximun'", "misspelt"),
     ("noon.yaml", "kind: number", "kind: free", "only a number question has bounds", "bounds on words"),
     ("noon.yaml", '">= 7"', '"> 7"', "rules[0].when: '> 7'", "an unknown bound"),
     ("noon.yaml", "questions:", "questions: []\nx:", "noon.yaml: x: ", "no questions"),

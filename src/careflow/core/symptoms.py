@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from careflow.core.negation import CONTRAST, denied
-from careflow.core.words import HESITATIONS, PUNCTUATION, matches, tokens
+from careflow.core.words import HESITATIONS, PUNCTUATION, Group, groups, tokens
 
 
 class Level(StrEnum):
@@ -196,44 +196,49 @@ def _claims(heard: tuple[str, ...], symptoms: Sequence[Symptom]) -> list[tuple[t
 
 def _places(heard: tuple[str, ...], phrase: str) -> Iterable[tuple[int, ...]]:
     exact = phrase.startswith("=")
-    groups = phrase.removeprefix("=").split()
+    wanted = groups(phrase.removeprefix("="))
+    if not all(any(map(group.matches, heard)) for group in wanted):
+        return
     start = 0
     while start < len(heard):
-        place = _exactly(heard, groups, start) if exact else _nearby(heard, groups, start)
+        place = _exactly(heard, wanted, start) if exact else _nearby(heard, wanted, start)
         if place:
             # "no pain no chest pain": of the places that end here the tightest is meant.
-            tighter = [] if exact else [_nearby(heard, groups, n) for n in range(start + 1, place[-1] + 1)]
+            tighter = [] if exact else [_nearby(heard, wanted, n) for n in range(start + 1, place[-1] + 1)]
             place = min([place, *filter(None, tighter)], key=lambda p: p[-1] - p[0])
             yield place
             start = place[-1]
         start += 1
 
 
-def _exactly(heard: tuple[str, ...], groups: list[str], start: int) -> tuple[int, ...]:
-    here = [
-        n for n in range(start, len(heard)) if heard[n] not in PUNCTUATION and heard[n] not in HESITATIONS
-    ][: len(groups)]
-    if len(here) < len(groups) or here[0] != start:
-        return ()
-    return tuple(here) if all(matches(g, heard[n]) for g, n in zip(groups, here, strict=True)) else ()
+def _exactly(heard: tuple[str, ...], wanted: tuple[Group, ...], start: int) -> tuple[int, ...]:
+    place: list[int] = []
+    n = start
+    for group in wanted:
+        while place and n < len(heard) and (heard[n] in PUNCTUATION or heard[n] in HESITATIONS):
+            n += 1
+        if n >= len(heard) or not group.matches(heard[n]):
+            return ()
+        place.append(n)
+        n += 1
+    return tuple(place)
 
 
-def _nearby(heard: tuple[str, ...], groups: list[str], start: int) -> tuple[int, ...]:
+def _nearby(heard: tuple[str, ...], wanted: tuple[Group, ...], start: int) -> tuple[int, ...]:
     """Positions of one word of each group from `start` on, within reach and within the sentence."""
-    if not any(matches(group, heard[start]) for group in groups):
+    if not any(group.matches(heard[start]) for group in wanted):
         return ()
-    open_groups, place = list(groups), []
-    for n in range(start, min(len(heard), start + len(groups) + _REACH)):
+    missing, place = list(wanted), []
+    for n in range(start, min(len(heard), start + len(wanted) + _REACH)):
         # "My chest. It hurts." is one complaint: a transcript's full stop is no sure end of a sentence.
         if heard[n] in ".;!?" and heard[n + 1 : n + 2] not in (("it",), ("it's",), ("that",), ("me",)):
             break
         if heard[n] in CONTRAST:
             break
-        for group in open_groups:
-            if matches(group, heard[n]):
-                open_groups.remove(group)
-                place.append(n)
-                break
-        if not open_groups:
+        found = next((group for group in missing if group.matches(heard[n])), None)
+        if found is not None:
+            missing.remove(found)
+            place.append(n)
+        if not missing:
             return tuple(place)
     return ()
