@@ -131,6 +131,14 @@ async def test_calls_of_another_day_are_not_taken_for_this_attempts(here: World)
     assert (await here.attempt(order)).failure == NEVER_CREATED
 
 
+async def test_a_call_created_long_after_the_intent_is_still_this_attempts(here: World) -> None:
+    order = await here.ready()
+    here.phone.answers = [(lost(), False)]
+    late = here.phone.add("+12125550123", created_at=NOW + timedelta(minutes=10))
+    await here.pass_time(here.desk().begin(order))
+    assert (await here.attempt(order)).call_sid == late
+
+
 async def test_a_callback_with_the_attempts_id_proves_the_call(here: World) -> None:
     order = await here.ready()
     here.phone.answers = [(lost(), True)]

@@ -167,6 +167,15 @@ async def test_a_create_that_was_not_processed_is_tried_again_in_bounds() -> Non
     assert len(twilio.requests) == 4
 
 
+async def test_no_create_is_sent_when_settling_may_have_begun() -> None:
+    asks_for_patience = httpx.Response(429, json={"code": 20429}, headers={"retry-after": "9"})
+    twilio = Twilio(asks_for_patience, asks_for_patience, created())
+    with pytest.raises(ProviderError) as caught:
+        await twilio.passing(twilio.phone().dial(ATTEMPT))
+    assert caught.value.code == "20429"
+    assert len(twilio.requests) == 2
+
+
 async def test_the_last_try_does_not_come_after_the_permitted_time() -> None:
     twilio = Twilio(
         httpx.Response(429, json={"code": 20429}, headers={"retry-after": "10"}),

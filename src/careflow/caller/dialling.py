@@ -134,11 +134,13 @@ class Dialler:
                 await self.hang_up(extra.sid)
 
     async def _unclaimed(self, attempt: Attempt) -> list[PhoneCall]:
-        """Calls to the number created about when this attempt was, that no other attempt has; oldest first."""
+        """Calls to the number created since the intent, that no other attempt has; oldest first.
+
+        There is no latest moment: this number has no later attempt while this one is open, and a slow create is still ours.
+        """
         calls = [await self._dated(call) for call in await self._phone.calls_to(attempt.phone)]
         earliest = attempt.intended_at - CLOCK_SKEW
-        latest = attempt.intended_at + self._limits.unknown_for + CLOCK_SKEW
-        near = [call for call in calls if call.created_at is None or earliest <= call.created_at <= latest]
+        near = [call for call in calls if call.created_at is None or earliest <= call.created_at]
         taken = await self._book.others(attempt, [call.sid for call in near])
         ours = [call for call in near if call.sid not in taken]
         return sorted(ours, key=lambda call: (call.created_at or datetime.max.replace(tzinfo=UTC), call.sid))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -21,6 +21,9 @@ from careflow.settings import Settings
 _CREATES = 4  # tries of a create that Twilio says it did not process
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 10.0
+_CREATE_WINDOW = timedelta(
+    seconds=15
+)  # after it no create is sent: settling counts on that (dialling.Limits)
 _MAX_PAGES = 50
 _NOT_UPDATABLE = "21220"
 
@@ -78,7 +81,10 @@ class TwilioPhone:
             answer = await self._request("POST", f"{self._calls}.json", data=form, creates=True)
             if answer.status_code != 429 or tried == _CREATES:
                 break
-            await self._clock.sleep(self._backoff(answer, tried))
+            pause = self._backoff(answer, tried)
+            if self._clock.now() + timedelta(seconds=pause) > attempt.intended_at + _CREATE_WINDOW:
+                break
+            await self._clock.sleep(pause)
         if answer.is_success:
             sid = _document(answer, creates=True).get("sid")
             if isinstance(sid, str) and sid:
