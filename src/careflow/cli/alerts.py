@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from careflow.cli.context import DataDir, Hospital, Json, NotFound, opened
+from careflow.cli.context import DataDir, Hospital, Json, NotFound, clock_of, opened
 from careflow.cli.output import local, print_json, print_table
 
 app = App(name="alerts", help="List and acknowledge alerts.", default_parameter=Parameter(negative=()))
@@ -68,7 +67,7 @@ async def ack(
             raise NotFound(
                 f"there is no alert {alert_id!r} in hospital {context.hospital_id!r}; see careflow alerts list --all"
             )
-        now = datetime.now(UTC)
+        now = clock_of(context.settings).now()
         name = by or getpass.getuser()
         done = await context.store.acknowledge_alert(context.hospital_id, alert_id, by=name, at=now)
         if json:

@@ -14,6 +14,7 @@ from careflow.errors import CareflowError
 from careflow.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from careflow.ports import Clock
     from careflow.store.sqlite import SqliteStore
 
 DataDir = Annotated[
@@ -44,6 +45,18 @@ def settings_for(data_dir: Path | None, hospital: str | None = None) -> Settings
     if hospital is not None:
         words["hospital_id"] = hospital
     return load_settings(**words)
+
+
+def clock_of(settings: Settings) -> Clock:
+    """The clock a running deployment lives by, as far as a command can tell: the machine's, or the virtual one it publishes.
+
+    A virtual clock that is behind the machine's has stopped, and is not the one.
+    """
+    from careflow.clock import SystemClock, VirtualClock, published_time
+
+    published = published_time(settings.clock_file or settings.data_dir / "clock")
+    system = SystemClock()
+    return VirtualClock(published) if published and published > system.now() else system
 
 
 @asynccontextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from careflow.cli.context import DataDir, Hospital, Json, NotFound, opened
+from careflow.cli.context import DataDir, Hospital, Json, NotFound, clock_of, opened
 from careflow.cli.output import plain, print_json, print_table
 from careflow.core.patients import Patient
 from careflow.errors import CareflowError
@@ -56,7 +55,11 @@ async def import_(
         defaults = RosterDefaults(time_zone=context.settings.time_zone, consent=assume_consent)
         print(f"reading {len(sources)} path(s)", file=sys.stderr)
         reading = await asyncio.to_thread(
-            import_paths, sources, hospital_id=context.hospital_id, defaults=defaults, now=datetime.now(UTC)
+            import_paths,
+            sources,
+            hospital_id=context.hospital_id,
+            defaults=defaults,
+            now=clock_of(context.settings).now(),
         )
         for note in reading.notes:
             print(note, file=sys.stderr)

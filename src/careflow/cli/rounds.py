@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from careflow.cli.context import DataDir, Hospital, Json, NotFound, opened, settings_for
+from careflow.cli.context import DataDir, Hospital, Json, NotFound, clock_of, opened, settings_for
 from careflow.cli.output import local, print_json, print_table
 from careflow.errors import CareflowError
 
@@ -30,10 +30,9 @@ async def run(
 ) -> None:
     """Trigger a round on the running Pulse, as the scheduler does: a signed POST. Safe to repeat."""
     from careflow.app import trigger_round
-    from careflow.clock import SystemClock
 
     settings = settings_for(data_dir, hospital)
-    status, body = await trigger_round(settings, hour, SystemClock(), trigger_type="manual")
+    status, body = await trigger_round(settings, hour, clock_of(settings), trigger_type="manual")
     if status != 200:
         message = body.get("error", {}).get("message", body)
         raise TriggerRefused(f"Pulse at {settings.pulse_url} answered {status}: {message}")
