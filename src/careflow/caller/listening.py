@@ -27,7 +27,8 @@ from careflow.ports import Clock, Transcript
 
 _KEEP_MS = 10_000
 _WARM_UP_MS = 2_000  # nothing is transcribed before a session has had about two seconds of audio (6.4)
-_COMMIT_SPACING_SECONDS = 1.25  # commits that follow each other faster than about a second are refused (6.3); the network may bring two closer
+# Commits less than about a second apart are refused (6.3), and the network may bring two closer together.
+_COMMIT_SPACING_SECONDS = 1.25
 _RECONNECT_SECONDS = (0.1, 0.5)
 _OPEN_TIMEOUT_SECONDS = 10.0
 
@@ -154,7 +155,6 @@ class ElevenLabsListening:
                 trouble = await self._session(socket)
                 if trouble.permanent or trouble.code in _GIVE_UP or not self._may_reconnect:
                     raise trouble
-                self._may_reconnect = False
                 self._tape.rewind()
                 self._last_partial = ""
                 socket = await self._reconnect()
