@@ -274,7 +274,7 @@ def test_nobody_answers_into_a_sentence_that_goes_on() -> None:
 
 def test_long_silence_makes_a_person_say_hello_and_at_last_hang_up() -> None:
     handset = Handset(mind(Persona.WELL), Voice(), Random(1), voice_name="m")
-    assert words_of(play(handset, b"", seconds=8)) == "Hello?"
+    assert words_of(play(handset, b"", seconds=10)) == "Hello?"
     play(handset, b"", seconds=60)
     assert handset.hung_up
 
@@ -294,6 +294,17 @@ def test_a_machine_greets_beeps_records_and_hangs_up() -> None:
     assert machine.machine_ready()
     play(machine, voice.speak("We will try again."), seconds=15)
     assert [note.text for note in machine.notes] == ["We will try again."]
+    assert machine.hung_up
+
+
+def test_a_machine_waits_for_the_message_of_one_who_was_silent_during_a_long_greeting() -> None:
+    voice = Voice()
+    machine = AnsweringMachine(voice.speak("Nobody can take your call now. " * 8))
+    while not machine.machine_ready():
+        machine.step(SILENCE)
+    play(machine, b"", seconds=5)
+    assert not machine.hung_up
+    play(machine, b"", seconds=6)
     assert machine.hung_up
 
 

@@ -92,7 +92,7 @@ class Terminal(Protocol):
 class Handset:
     """A telephone in a person's hand."""
 
-    _IMPATIENCE = 6 * FRAMES_PER_SECOND  # frames of mutual silence before "Hello?"
+    _IMPATIENCE = 8 * FRAMES_PER_SECOND  # frames of mutual silence before "Hello?"
 
     def __init__(self, mind: Mind, voice: Voice, rng: Random, *, voice_name: str) -> None:
         self.notes: list[Note] = []
@@ -246,6 +246,8 @@ class AnsweringMachine:
             if self._quiet == _EAR_FINISHES:
                 self.cut()
         past = self._frame - self._frames
+        if past == 0:
+            self._quiet = 0  # whoever was silent during the greeting gets the full time for the message
         if past > 120 * FRAMES_PER_SECOND or (past > 0 and self._quiet > 10 * FRAMES_PER_SECOND):
             self.hung_up = True
         if past > 0:
