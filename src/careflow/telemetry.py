@@ -30,13 +30,28 @@ FIELDS = frozenset(
         # what happened
         "state", "outcome", "reason", "disposition", "ending", "failure", "kind", "code", "triage", "number", "attempts",
         "dueAt", "count", "seconds", "bytes", "method", "route", "httpStatus", "version", "port", "url", "script", "language",
-        "error", "where", "logger", "dropped",
+        "error", "where", "logger", "dropped", "how", "why", "because", "mark", "givenUp",
     }
 )  # fmt: skip
 """Every key a log line may have. `patientId` is the roster's id, never a name; `url` is a base URL of ours."""
 
+NUMBERS = frozenset(
+    {
+        "frames", "framesLost", "framesDuplicate", "framesLate", "framesReordered", "framesMalformed", "utterances",
+        "heard", "unanswered", "late", "unasked", "deaf", "eventsDropped", "firstPromptMs", "answerMsMedian", "answerMsMax",
+    }
+)  # fmt: skip
+"""Further keys, of a conversation's measurements: only numbers and truth values pass, so words cannot."""
+
 _SEVERITY = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
-_CHATTY = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "websockets", "a2a")  # they log URLs and bodies
+_CHATTY = (
+    "httpx",
+    "httpcore",
+    "uvicorn.access",
+    "uvicorn.error",
+    "websockets",
+    "a2a",
+)  # they log URLs and bodies
 
 Event = MutableMapping[str, Any]
 
@@ -72,13 +87,20 @@ def where(error: BaseException) -> str:
 
 
 def only_known_fields(logger: object, method: str, event: Event) -> Event:
-    """Drop every key that is not in `FIELDS`, and say which were dropped."""
-    unknown = sorted(key for key in event if key not in FIELDS)
-    for key in unknown:
-        del event[key]
-    if unknown:
-        event["dropped"] = unknown
-    return event
+    """Put every key in camelCase, drop what `FIELDS` and `NUMBERS` do not let pass, and say what was dropped."""
+    named = {_camel(key): value for key, value in event.items()}
+    known = {key: value for key, value in named.items() if key in FIELDS or _is_number(key, value)}
+    unknown = sorted(named.keys() - known.keys())
+    return known | ({"dropped": unknown} if unknown else {})
+
+
+def _is_number(key: str, value: object) -> bool:
+    return key in NUMBERS and (value is None or isinstance(value, (int, float)))
+
+
+def _camel(key: str) -> str:
+    first, *rest = key.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _processors(component: str, clock: Clock | None) -> list[structlog.typing.Processor]:

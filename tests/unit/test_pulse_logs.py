@@ -87,3 +87,12 @@ def test_an_exception_is_its_class_and_place_and_none_of_its_words() -> None:
 
 def test_libraries_that_log_urls_and_bodies_are_quiet() -> None:
     assert lines_of(lambda _: logging.getLogger("httpx").info("POST https://example.com/secret")) == []
+
+
+def test_a_measurement_passes_as_a_number_and_not_as_words() -> None:
+    (line,) = lines_of(
+        lambda log: log.info("media stream over", frames_lost=3, heard="my chest hurts", how="stop")
+    )
+    assert (line["framesLost"], line["how"]) == (3, "stop")
+    assert line["dropped"] == ["heard"]
+    assert "chest" not in json.dumps(line)
