@@ -380,6 +380,40 @@ def test_a_late_transcript_does_not_answer_the_question_being_spoken() -> None:
     assert len(talk.answers) == 1
 
 
+def test_late_words_answer_nothing_but_their_red_flag_counts() -> None:
+    talk = Talk().identified().play()
+    talk.feed(Heard("no", late=True))
+    assert talk.answers == {}
+    talk.feed(Heard("my chest hurts", late=True))
+    assert talk.alerts == [(AlertKind.RED_FLAG, "chest-pain")]
+
+
+def test_speech_of_which_nothing_was_recognised_is_asked_about_again() -> None:
+    talk = Talk().identified().hear("")
+    assert "Please say yes or no" in talk.said
+    talk.feed(Heard(""))
+    assert talk.last == (), "while the prompt is playing it is noise"
+
+
+def test_noise_does_not_disturb_a_number_being_keyed() -> None:
+    talk = Talk().start().hear("yes").key("19").hear("").key("42")
+    assert talk.dialogue.identity_confirmed
+
+
+def test_machine_detection_while_the_patient_holds_is_ignored() -> None:
+    talk = Talk().identified().hear("hold on")
+    assert talk.feed(MachineAnswered(ready=True)) == ()
+
+
+def test_a_conversation_that_only_changes_its_language_is_brought_to_its_end() -> None:
+    talk = Talk().identified()
+    for _ in range(100):
+        talk.hear("español", "english") if talk.dialogue.ending is None else None
+    assert talk.goodbye().ending is Ending.COMPLETE
+    assert set(talk.answers.values()) == {"unanswered"}
+    assert talk.result().triage is Triage.YELLOW
+
+
 def test_a_transcript_delivered_twice_counts_once() -> None:
     talk = Talk().identified().hear("yes")
     talk.play()

@@ -22,6 +22,7 @@ RED = [
     ("I can't say I don't have chest pain", "chest-pain", "double negation is doubt"),
     ("I don't think I have chest pain", "chest-pain", "hedged denial is doubt"),
     ("I'm not sure if it's chest pain", "chest-pain", "doubt"),
+    ("it's not that my chest doesn't hurt", "chest-pain", "one negation inside, one outside"),
     ("not only chest pain", "chest-pain", "not a denial"),
     ("No, my chest hurts", "chest-pain", "the no answers something else"),
     ("no my chest hurts", "chest-pain", "the same without the comma"),

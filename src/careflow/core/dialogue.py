@@ -268,7 +268,12 @@ class _Move(Draft):
 
     def _heard(self, text: str, *, late: bool) -> None:
         state = self.state
-        if not text.strip() or self._is_echo(text):
+        if self._is_echo(text):
+            return
+        if not text.strip():
+            # Something was said and nothing recognised. While keys are being pressed it was only noise.
+            if state.waiting and state.phase in PHASES_WITH_QUESTION and not (late or state.keys):
+                self._miss()
             return
         question = state.question()
         understood = understand(
