@@ -266,10 +266,13 @@ def test_a_question_whose_sound_was_lost_is_not_answered() -> None:
 
 def test_nobody_answers_into_a_sentence_that_goes_on() -> None:
     voice = Voice()
-    handset = Handset(mind(Persona.WELL), voice, Random(1), voice_name="m")
-    pause = play(handset, voice.speak(NAME), seconds=0.5)
+    handset = Handset(mind(Persona.WELL), voice, Random(2), voice_name="m")  # answers after 1.6 seconds
+    pause = play(handset, voice.speak(NAME), seconds=1.2)
     assert all(frame == SILENCE for frame in pause)
-    assert "1948" in words_of(play(handset, voice.speak(YEAR)))
+    rest = voice.speak(YEAR)
+    during = [handset.step(rest[at : at + FRAME_BYTES]) for at in range(0, len(rest), FRAME_BYTES)]
+    assert all(frame == SILENCE for frame in during)
+    assert "1948" in words_of(play(handset, b""))
 
 
 def test_long_silence_makes_a_person_say_hello_and_at_last_hang_up() -> None:
