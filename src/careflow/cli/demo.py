@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from careflow.core.rounds import Round
 
 HOUR = 8
-BUSY_STEP = 0.1  # virtual seconds at a time while somebody is on the telephone: five frames of sound
+BUSY_STEP = 0.12  # virtual seconds at a time while somebody is on the telephone: six frames of sound
 IDLE_STEP = 20.0  # virtual seconds at a time while nobody is
 
 
