@@ -136,6 +136,22 @@ def test_a_red_flag_during_the_goodbye_still_escalates() -> None:
     assert talk.goodbye().ending is Ending.ESCALATED
 
 
+@pytest.mark.parametrize(
+    "words", ["I feel fine", "I'm okay", "all right", "good", "I am well", "I have been good", "estoy bien"]
+)
+def test_feeling_fine_is_no_yes_to_the_critical_question(words: str) -> None:
+    talk = Talk("noon").identified().hear(words)
+    assert talk.alerts == []
+    assert "Please say yes or no" in talk.said
+
+
+def test_another_red_flag_during_the_emergency_wording_is_raised_without_interrupting_it() -> None:
+    talk = Talk().identified().hear("my chest hurts")
+    talk.feed(Heard("and I can't breathe"))
+    assert talk.last == (RaiseAlert(AlertKind.RED_FLAG, "breathing-trouble"), Save())
+    assert talk.feed(Heard("my chest hurts so much")) == ()
+
+
 def test_a_red_flag_beside_an_opt_out_honours_both() -> None:
     talk = Talk().identified().hear("my chest hurts and stop calling me")
     assert talk.goodbye() == Finished(Ending.ESCALATED, opted_out_patient=True, opted_out_number=True)

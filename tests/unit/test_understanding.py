@@ -32,6 +32,10 @@ ANSWERS = [
     ("a little", "en", "yes", "a hedged yes to a symptom is a yes"),
     ("sometimes", "en", "yes", "as above"),
     ("no problem", "en", "yes", "a no that is none"),
+    ("I feel fine", "en", "nothing", "no yes to a question about symptoms"),
+    ("I'm okay", "en", "nothing", "as above"),
+    ("all right", "en", "nothing", "as above"),
+    ("estoy bien", "es", "nothing", "as above"),
     ("no", "en", "no", "plain"),
     ("Nope.", "en", "no", "colloquial"),
     ("No, I'm fine.", "en", "no", "'fine' does not contradict the no"),
@@ -213,6 +217,8 @@ def test_free_words_are_kept_and_a_bare_no_is_no() -> None:
     assert understand("I need a refill of my pills", "en", QuestionKind.FREE).meaning is Meaning.WORDS
     assert understand("no, I'm fine, thank you", "en", QuestionKind.FREE).meaning is Meaning.NO
     assert understand("no, nada más, gracias", "es", QuestionKind.FREE).meaning is Meaning.NO
+    assert understand("No, that's all.", "en", QuestionKind.FREE).meaning is Meaning.NO
+    assert understand("everything is fine", "en", QuestionKind.FREE).meaning is Meaning.NO
 
 
 def test_a_questions_own_phrases_answer_it() -> None:

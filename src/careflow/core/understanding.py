@@ -170,13 +170,13 @@ _SURE_YES = (  # these contradict a no
     "si; sip; claro; por supuesto; correcto; exacto; asi es; desde luego; efectivamente"
 )
 _YES = (  # these only say yes where nothing says no
-    "ya; sure; of course; right; i did; i do; i have; i am; i will; i was; i took|had; i think so; i "
+    "ya; sure; of course; i did; i do; i took|had; i think so; i "
     "guess|suppose|believe so; "
-    "speaking; that's me|right; this is she|he|her|him; it's me; it is; you bet; okay; ok; fine; go ahead; "
+    "speaking; that's me|right; this is she|he|her|him; it's me; it is; you bet; go ahead; "
     "a little; little bit; a bit; kind|sort of; sometimes; some; no problem; no doubt; no worries; already took|did; "
     "cierto; soy yo; con el|ella; el|ella habla; la misma|el; el mismo; ella misma; un poco; un poquito; a "
     "veces; algo; "
-    "creo que si; de acuerdo; esta bien; como no; adelante; servidor*; a sus ordenes; no hay problema"
+    "creo que si; como no; adelante; servidor*; a sus ordenes; no hay problema"
 )
 _SURE_NO = frozenset(
     "no nope nah never none nothing negative nada nunca ninguno ninguna jamas tampoco neither".split()
@@ -235,6 +235,8 @@ def understand(
     )
     if seen or (expected is QuestionKind.NUMBER and value is not None):
         meaning = Meaning.NUMBER
+    elif expected is QuestionKind.FREE and said and meaning is Meaning.NOTHING and _CONTENT.issuperset(said):
+        meaning = Meaning.NO  # "everything is fine": nothing to tell
     elif (
         expected is QuestionKind.FREE
         and said
@@ -276,6 +278,7 @@ _EMPTY = frozenset(
     "all can of i'd "
     "mas muy es eso por ahora favor con".split()
 )
+_CONTENT = _GENERIC | _SURE_NO | _EMPTY | {"ok", "great", "alright", "better", "perfect", "perfecto", "mejor"}
 _FOR_NOW = frozenset("now later tomorrow tonight today before ahora ahorita hoy luego manana despues".split())
 _FOR_EVER = frozenset("again anymore ever stop never list nunca deje dejen mas".split())
 
@@ -304,8 +307,10 @@ def _polarity(
         return Meaning.NOTHING
     if says_no:
         return Meaning.NO
-    if surely_yes or (
-        _NEGATING.isdisjoint(kept) and _any(said, _YES) and _only_polar(said, Meaning.YES)
+    if (
+        surely_yes
+        or said == ("i", "have")
+        or (_NEGATING.isdisjoint(kept) and _any(said, _YES) and _only_polar(said, Meaning.YES))
     ):  # "it is" is a yes, "it is raining" is not
         return Meaning.YES
     return Meaning.NOTHING
