@@ -8,13 +8,13 @@ from datetime import UTC, datetime, time, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pulse_world import HOSPITAL, ROUND_ID, WINDOW_END, End, Fuse, World, patient, world
 
 from careflow.core.attempts import Attempt, Disposition, Ending
 from careflow.core.calls import CallState, Outcome
 from careflow.core.patients import Patient, bar
 from careflow.core.retry import NEVER_CREATED
 from careflow.core.slots import due_moment, within_calling_hours
+from pulse_world import HOSPITAL, ROUND_ID, WINDOW_END, End, Fuse, World, patient, world
 
 PATIENT = st.fixed_dictionaries(
     {
