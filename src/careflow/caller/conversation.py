@@ -207,6 +207,7 @@ class Conversation:
             spoken=lambda mark: self._tell(Spoken(mark)),
             first_byte=self._note_first_byte,
         )
+        self._spoken_language = language
         self._hearing = Hearing(
             speech,
             language,
@@ -362,10 +363,13 @@ class Conversation:
                     audio = await self._voice(effect)
                     self._hearing.new_prompt()
                     self._playback.play(effect.mark, audio)
+                    self._spoken_language = effect.language
             case StopSpeaking():
                 await self._playback.stop()
             case Await(mark, seconds):
                 self._stop_waiting()
+                # Of the greeting's two languages the last is the question's, and the answer's.
+                self._hearing.listen_in(self._spoken_language)
                 self._awaited = _Expired(mark)
                 self._timer = group.create_task(self._expire(self._awaited, seconds))
             case RaiseAlert():

@@ -88,6 +88,11 @@ class Utterances:
             self._committed.append(ended)
         return ended
 
+    def forget(self) -> None:
+        """The final texts that are still owed will not come: the next one is for the next commit."""
+        while self._committed and self._committed[0].committed_at is not None:
+            self._committed.popleft().settled = True
+
     def final(self, text: str, now: datetime) -> list[Event]:
         """The events that a final text makes."""
         while self._committed and self._is_lost(self._committed[0], now):
@@ -122,6 +127,13 @@ class Utterances:
         return utterance.committed_at is not None and now - utterance.committed_at > self._lost
 
 
+@dataclass(frozen=True, slots=True)
+class _Language:
+    """A change of language, in its place between the sounds."""
+
+    code: str
+
+
 class Hearing:
     """One call's ear. `run` must be running; `tell` gets the events, in order."""
 
@@ -146,7 +158,7 @@ class Hearing:
         self._endpointer = Endpointer(config.endpoint)
         self._utterances = Utterances(timedelta(seconds=config.lost_seconds), self.counts)
         self._batch: list[bytes] = []
-        self._outbox: asyncio.Queue[bytes | _Utterance] = asyncio.Queue(config.backlog_batches)
+        self._outbox: asyncio.Queue[bytes | _Utterance | _Language] = asyncio.Queue(config.backlog_batches)
         self._overrun = asyncio.Event()
 
     @property
@@ -157,6 +169,12 @@ class Hearing:
     def new_prompt(self) -> None:
         """A prompt begins: what was said before it does not answer it."""
         self._utterances.new_prompt()
+
+    def listen_in(self, language: str) -> None:
+        """From here on the patient is expected to speak `language`; does nothing when that is so already."""
+        if language != self._language and not self.counts.deaf:
+            self._language = language
+            self._put(_Language(language))
 
     def frame(self, media: Media) -> None:
         """Take one frame. Never blocks."""
@@ -184,7 +202,7 @@ class Hearing:
                     if (utterance := self._utterances.ended()) is not None:
                         self._put(utterance)
 
-    def _put(self, item: bytes | _Utterance) -> None:
+    def _put(self, item: bytes | _Utterance | _Language) -> None:
         try:
             self._outbox.put_nowait(item)
         except asyncio.QueueFull:
@@ -195,9 +213,9 @@ class Hearing:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._fail_when_overrun())
-                listening = await self._speech.listen(self._language)
-                group.create_task(self._receive(listening))
-                await self._send(listening, group)
+                language: str | None = self._language
+                while language is not None:
+                    language = await self._session(language, group)
         except* ProviderError as failures:
             self.counts.deaf = True
             self.counts.deaf_because = ",".join(_codes(failures))
@@ -207,17 +225,24 @@ class Hearing:
         await self._overrun.wait()
         raise ProviderError("speech-to-text is too far behind", code="overrun")
 
-    async def _send(self, listening: Listening, group: asyncio.TaskGroup) -> None:
+    async def _session(self, language: str, group: asyncio.TaskGroup) -> str:
+        """Listen in one language until another is asked for: that one. What was said and not yet understood is given up."""
+        listening = await self._speech.listen(language)
+        receiving = group.create_task(self._receive(listening))
         try:
             while True:
-                item = await self._outbox.get()
-                if isinstance(item, bytes):
-                    await listening.send(item)
-                    continue
-                item.committed_at = self._clock.now()
-                await listening.commit()
-                group.create_task(self._await_final(item))
+                match await self._outbox.get():
+                    case bytes(audio):
+                        await listening.send(audio)
+                    case _Language(other):
+                        self._utterances.forget()
+                        return other
+                    case utterance:
+                        utterance.committed_at = self._clock.now()
+                        await listening.commit()
+                        group.create_task(self._await_final(utterance))
         finally:
+            receiving.cancel()
             await listening.close()
 
     async def _await_final(self, utterance: _Utterance) -> None:
