@@ -255,7 +255,10 @@ def _fresh_id() -> str:
 
 
 async def people_lab(store: Store, lab: Lab, seed: int) -> None:
-    """Give every patient of the roster a telephone in the lab, and somebody who picks it up or does not."""
+    """Give every patient of the roster a telephone in the lab, and somebody who picks it up or does not.
+
+    Who has a number already keeps it and stays as they are: what was put there by hand outlives every restart.
+    """
     from careflow.lab.fleet import assign_personas
 
     known: list[tuple[str, str, int, str]] = []
@@ -273,7 +276,10 @@ async def people_lab(store: Store, lab: Lab, seed: int) -> None:
                 for patient in page
                 if patient.phone
             ]
-    lab.exchange.set_subscribers(assign_personas(known, seed))
+    present = lab.exchange.subscribers
+    added = [one for one in assign_personas(known, seed) if one.phone not in present]
+    if added:
+        lab.exchange.set_subscribers([*present.values(), *added])
 
 
 async def keep_lab_peopled(store: Store, lab: Lab, clock: Clock, seed: int) -> None:

@@ -72,7 +72,7 @@ REPORTS = {
     "failed": ["initiated", "failed"],
 }
 ENDS = {
-    "completed": (Disposition.ANSWERED, Ending.HUNG_UP, ""),
+    "completed": (Disposition.ANSWERED, Ending.INTERRUPTED, ""),  # somebody picked up, and we said nothing
     "voicemail": (Disposition.VOICEMAIL, None, ""),
     "busy": (Disposition.BUSY, None, ""),
     "no-answer": (Disposition.NO_ANSWER, None, ""),

@@ -402,8 +402,8 @@ class AttemptDesk:
         elif attempt.cancel_requested_at is not None:
             await self._endings.hang_up_and_end(attempt, CANCELLED)
         elif overdue:
-            spoken_to = StreamPass.parse(attempt.stream_token).streams > 0
-            await self._endings.hang_up_and_end(attempt, INTERRUPTED if spoken_to else failed("deadline"))
+            picked_up = attempt.state is AttemptState.ANSWERED or call.status == "in-progress"
+            await self._endings.hang_up_and_end(attempt, INTERRUPTED if picked_up else failed("deadline"))
         elif call.status in ("queued", "initiated") and self._clock.now() >= attempt.not_after:
             await self._endings.take_back(attempt)
         else:

@@ -60,11 +60,7 @@ class Endings:
         return await self.end(
             attempt,
             lambda now: final_verdict(
-                now,
-                status,
-                sip_code=sip_code,
-                spoken_to=StreamPass.parse(now.stream_token).streams > 0,
-                answered_by=now.answered_by or answered_by,
+                now, status, sip_code=sip_code, answered_by=now.answered_by or answered_by
             ),
         )
 

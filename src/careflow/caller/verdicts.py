@@ -56,22 +56,17 @@ def refused_create(code: str, *, permanent: bool) -> Verdict:
     return failed(code or "refused") if permanent else failed(NEVER_CREATED)
 
 
-def final_verdict(
-    attempt: Attempt, status: str, *, sip_code: str, spoken_to: bool, answered_by: str | None
-) -> Verdict:
+def final_verdict(attempt: Attempt, status: str, *, sip_code: str, answered_by: str | None) -> Verdict:
     """How the attempt ends when the provider's last word is `status` and no conversation left a result.
 
-    `spoken_to` says that a media stream had begun: then our side failed in the middle, and the patient is not dialled again
-    for it (invariant 2). `sip_code` is the network's answer, "" when unknown.
+    Somebody picked up and no conversation told its end: our side failed, in the middle or before the first word, and the
+    patient is not dialled again for it (invariant 2). Who hangs up in the very second before the stream opens is taken for
+    one of these: a nurse phones once too often then, and not a machine. `sip_code` is the network's answer, "" when unknown.
     """
     if attempt.cancel_requested_at is not None:
         return CANCELLED
     if status == "completed" or attempt.state is AttemptState.ANSWERED:
-        if machine(answered_by):
-            return Verdict(disposition=Disposition.VOICEMAIL)
-        if spoken_to:
-            return INTERRUPTED
-        return Verdict(disposition=Disposition.ANSWERED, ending=Ending.HUNG_UP)
+        return Verdict(disposition=Disposition.VOICEMAIL) if machine(answered_by) else INTERRUPTED
     if status == "canceled":
         return failed("cancelled-by-provider")
     if sip_code in {"603", "607", "608"}:
