@@ -3,8 +3,8 @@
 A workflow of three steps (claim, attempt, outcome), each recording a result as large as our stored attempt. Five commits each,
 as ours: the workflow's start, three step results, its end. The steps check and store nothing of their own.
 
-Its system database is SQLite in the same directory. JOURNAL is "delete", as DBOS ships, or "wal", set on the file before DBOS opens
-it. DBOS leaves `synchronous` alone, so SQLite's default holds: FULL, as ours. Plain functions on a pool of threads: of its
+Its system database is SQLite in the same directory. JOURNAL is "delete", as DBOS ships, or "wal", set on the file before it is
+opened. DBOS leaves `synchronous` alone, so SQLite's default holds: FULL, as ours. Plain functions on a pool of threads: of its
 two ways (the other is coroutines) the quicker one here with several in flight.
 """
 

@@ -1,8 +1,9 @@
 """One SQLite file, two threads: a writer that commits in groups, a reader beside it.
 
 A commit costs an fsync, whatever it holds. So writes that are asked for while one is being committed are committed
-together by the next: each runs under a savepoint of its own, a failing one is undone alone, and nobody is
-told of success before the commit that holds it is on disk (invariant 8).
+together by the next. When one of them fails the transaction is undone and each is done again alone, so that a failing one is
+undone alone; and nobody is told of success before the commit that holds it is on disk (invariant 8). Reads share
+a snapshot in the same way. Every crossing between threads, and every statement, costs more than most statements' work.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ FILE = "careflow.sqlite3"
 BUSY_TIMEOUT_MS = (
     10_000  # how long another process may hold the write lock before we say that the store is unavailable
 )
-LARGEST_GROUP = 256  # bounds how long the first of a group waits for the commit
+LARGEST_GROUP = 256  # writes: bounds how long the first of a group waits for the commit
+LARGEST_SNAPSHOT = 32  # reads: bounds how long the first of a group waits for the others
 
 _log = logging.getLogger(__name__)
 
@@ -56,14 +58,8 @@ class _Job:
     result: Any = None
     error: BaseException | None = None
 
-    def settle(self) -> None:
-        """Give the waiting coroutine its result, from another thread. The loop may be gone; then nobody waits."""
-        try:
-            self.loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:
-            _log.debug("the event loop ended before a result of the store reached it")
-
-    def _resolve(self) -> None:
+    def resolve(self) -> None:
+        """Give the waiting coroutine its result; in its own thread."""
         if self.future.done():
             return
         if self.error is not None:
@@ -168,71 +164,91 @@ class Database:
         connection = self._connections[0]
         ending = False
         while not ending:
-            group, ending = self._next_group()
-            if not group:
-                continue
-            if not self._commit(connection, group):
-                # The transaction was lost as a whole. Alone, each fails or succeeds for its own reasons.
+            group, ending = _next_group(self._writes, LARGEST_GROUP)
+            if group and not _commit(connection, group) and len(group) > 1:
+                # Undone as a whole. Alone, each fails or succeeds for its own reasons.
                 for job in group:
-                    job.error = None
-                    self._commit(connection, [job], last_try=True)
-            for job in group:
-                if isinstance(job.error, sqlite3.Error):
-                    job.error = _translated(job.error, self.path)
-                job.settle()
-
-    def _next_group(self) -> tuple[list[_Job], bool]:
-        """Everything that waits, at least one; and whether the end was asked for."""
-        group: list[_Job] = []
-        first = self._writes.get()
-        while first is not None:
-            group.append(first)
-            if len(group) == LARGEST_GROUP:
-                return group, False
-            try:
-                first = self._writes.get_nowait()
-            except queue.Empty:
-                return group, False
-        return group, True
-
-    def _commit(
-        self, connection: sqlite3.Connection, group: Sequence[_Job], *, last_try: bool = False
-    ) -> bool:
-        """Run the jobs in one transaction; whether each has its result or its error.
-
-        It does not when the transaction was lost, and another try, one by one, may tell who is to blame.
-        """
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:  # no job's fault, and a busy database has been waited for
-            for job in group:
-                job.error = error
-            return True
-        try:
-            for job in group:
-                _run_under_savepoint(connection, job)
-            connection.execute("COMMIT")
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            _roll_back(connection)
-            if not last_try:
-                return False
-            for job in group:
-                job.error = job.error or error
-        return True
+                    _commit(connection, [job])
+            self._settle(group)
 
     # the reader's thread
 
     def _run_reads(self) -> None:
         connection = self._connections[1]
-        while (job := self._reads.get()) is not None:
+        ending = False
+        while not ending:
+            group, ending = _next_group(self._reads, LARGEST_SNAPSHOT)
+            _read(connection, group)
+            self._settle(group)
+
+    def _settle(self, group: Sequence[_Job]) -> None:
+        """Tell everybody who waits, from another thread. Their loop may be gone; then nobody waits."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        for job in group:
+            if isinstance(job.error, sqlite3.Error):
+                job.error = _translated(job.error, self.path)
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
             try:
+                loop.call_soon_threadsafe(_resolve, jobs)
+            except RuntimeError:
+                _log.debug("the event loop ended before a result of the store reached it")
+
+
+def _resolve(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.resolve()
+
+
+def _next_group(jobs: queue.SimpleQueue[_Job | None], most: int) -> tuple[list[_Job], bool]:
+    """What waits, in order, once anything does; and whether the end was asked for."""
+    group: list[_Job] = []
+    job = jobs.get()
+    while job is not None:
+        group.append(job)
+        if len(group) == most:
+            return group, False
+        try:
+            job = jobs.get_nowait()
+        except queue.Empty:
+            return group, False
+    return group, True
+
+
+def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> bool:
+    """Run the jobs in one transaction; whether each has its result or an error of its own.
+
+    When not, everything was undone, and another try, one by one, tells who is to blame.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:  # no job's fault, and a busy database has been waited for
+        for job in group:
+            job.error = error
+        return True
+    try:
+        for job in group:
+            job.error = None
+            job.result = job.work(connection)
+        connection.execute("COMMIT")
+    except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+        _roll_back(connection)
+        for job in group:
+            job.error = error
+        return False
+    return True
+
+
+def _read(connection: sqlite3.Connection, group: Sequence[_Job]) -> None:
+    """Run the jobs on one snapshot, which holds every write completed before the last of them was asked for."""
+    for job in group:
+        try:
+            if not connection.in_transaction:
                 connection.execute("BEGIN")
-                job.result = job.work(connection)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-                job.error = _translated(error, self.path) if isinstance(error, sqlite3.Error) else error
-            finally:
-                _roll_back(connection)
-            job.settle()
+            job.result = job.work(connection)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            job.error = error
+    _roll_back(connection)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
@@ -240,20 +256,6 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-
-
-def _run_under_savepoint(connection: sqlite3.Connection, job: _Job) -> None:
-    """Run one job of a group. Raises only when the whole transaction is lost."""
-    connection.execute("SAVEPOINT job")
-    try:
-        job.result = job.work(connection)
-    except BaseException as error:
-        job.error = error
-        if not connection.in_transaction:
-            # SQLite itself rolls everything back after some errors (full disk, I/O); sqlite.org/lang_transaction.html
-            raise
-        connection.execute("ROLLBACK TO job")
-    connection.execute("RELEASE job")
 
 
 def _connect(path: Path, opened: list[sqlite3.Connection]) -> sqlite3.Connection:
