@@ -165,6 +165,7 @@ class _Parts:
         from careflow.caller.recovery import Recovery
         from careflow.caller.talks import ScriptedTalks
         from careflow.caller.twilio import TwilioAccount, TwilioPhone
+        from careflow.caller.warming import warm
         from careflow.caller.watch import Watch
         from careflow.scripts import load_scripts
 
@@ -181,11 +182,12 @@ class _Parts:
             tokens_factory=secrets.token_urlsafe,
             limits=Limits(attempt_deadline=settings.attempt_deadline),
         )
+        speech = self._speech()
         media = media_route(
             desk,
             watch,
             self.store,
-            self._speech(),
+            speech,
             ScriptedTalks(scripts=scripts, **clinic),
             clock,
             BridgeConfig(
@@ -199,7 +201,7 @@ class _Parts:
             "caller",
             self._guarded(app, caller_rules(settings), PUBLIC_PATHS),
             bound,
-            background=(desk.run,),
+            background=(desk.run, partial(warm, speech, scripts.values(), **clinic)),
         )
 
     def _speech(self) -> Speech:

@@ -1,0 +1,28 @@
+"""The prompts that every patient hears, spoken before anybody is on the line: their first word then comes at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from careflow.core import dialogue
+from careflow.core.script import Script
+from careflow.errors import ProviderError
+from careflow.ports import Speech
+
+log = logging.getLogger(__name__)
+
+
+async def warm(speech: Speech, scripts: Iterable[Script], *, clinic_name: str, clinic_phone: str) -> None:
+    """Put each prompt that names no patient into the audio cache. When the provider refuses, a call will ask again."""
+    texts = {
+        prompt: None  # a set that keeps its order: the greetings come first
+        for script in scripts
+        for prompt in dialogue.prompts(script, clinic_name=clinic_name, clinic_phone=clinic_phone)
+    }
+    for text, language in texts:
+        try:
+            await speech.say(text, language)
+        except ProviderError as error:
+            log.warning("prompts are not pre-rendered: the speech provider answers %s", error.code)
+            return
