@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from json import JSONDecodeError
-
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from careflow import strict_json
 from careflow.lab.exchange import Exchange
 from careflow.lab.faults import BadFaults, Faults
 from careflow.lab.personas import BadSubscriber, Subscriber
@@ -41,7 +39,7 @@ class LabApi:
 
     async def _put_subscribers(self, request: Request) -> Response:
         try:
-            document = json.loads(await request.body())
+            document = strict_json.parse(await request.body())
             if not isinstance(document, list):
                 raise BadSubscriber("the body must be a JSON list of subscribers")
             subscribers = []
@@ -50,7 +48,7 @@ class LabApi:
                     subscribers.append(Subscriber.from_json(item))
                 except BadSubscriber as error:
                     raise BadSubscriber(f"[{place}]: {error}") from error
-        except (BadSubscriber, JSONDecodeError, UnicodeDecodeError) as error:
+        except (BadSubscriber, ValueError) as error:
             return _bad(error)
         self._exchange.set_subscribers(subscribers)
         return JSONResponse({"subscribers": len(subscribers)})
@@ -78,8 +76,8 @@ class LabApi:
 
     async def _put_faults(self, request: Request) -> Response:
         try:
-            faults = Faults.from_json(json.loads(await request.body()))
-        except (BadFaults, JSONDecodeError, UnicodeDecodeError) as error:
+            faults = Faults.from_json(strict_json.parse(await request.body()))
+        except (BadFaults, ValueError) as error:
             return _bad(error)
         self._exchange.set_faults(faults)
         return JSONResponse(faults.to_json())
@@ -95,4 +93,5 @@ class LabApi:
 
 
 def _bad(error: Exception) -> JSONResponse:
-    return JSONResponse({"error": str(error)}, 400)
+    words = str(error) if isinstance(error, BadSubscriber | BadFaults) else f"body: {error}; JSON is accepted"
+    return JSONResponse({"error": words}, 400)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from careflow import strict_json
 from careflow.core.rounds import Trigger
 from careflow.errors import CareflowError
 from careflow.settings import Settings
@@ -133,11 +133,9 @@ async def read_body(request: Request, model: type[_Model], settings: Settings) -
     if media_type != "application/json":
         raise Refused(415, "unsupported-media-type", "Content-Type: accepted: application/json")
     try:
-        value = json.loads(await _read_bounded(request))
-    except (ValueError, RecursionError):
-        raise Refused(
-            400, "malformed-json", "body: not a JSON document; accepted: a JSON object in UTF-8"
-        ) from None
+        value = strict_json.parse(await _read_bounded(request))
+    except ValueError as error:
+        raise Refused(400, "malformed-json", f"body: {error}; accepted: a JSON object in UTF-8") from None
     if not isinstance(value, dict):
         raise Refused(400, "invalid-value", f"body: got {_class_of(value)}; accepted: a JSON object")
     try:
