@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
-from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
+from a2a.server.routes import create_agent_card_routes
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from careflow.auth.middleware import Rule
 from careflow.caller.a2a import RETRY_AFTER_SECONDS, AttemptTasks, caller_card
 from careflow.caller.attempts import AttemptDesk
+from careflow.caller.jsonrpc import jsonrpc_route
 from careflow.caller.watch import Watch
 from careflow.caller.webhooks import Signatures, webhook_router
 from careflow.errors import StoreUnavailable
@@ -71,7 +72,7 @@ def create_caller(
     app.include_router(webhook_router(desk, store, signatures, settings.caller_public_url))
     app.router.routes.extend(routes)
     app.router.routes.extend(create_agent_card_routes(caller_card(settings.caller_url, release, names)))
-    app.router.routes.extend(create_jsonrpc_routes(AttemptTasks(desk, store, watch, names), "/"))
+    app.router.routes.append(jsonrpc_route(AttemptTasks(desk, store, watch, names), "/"))
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
