@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from bench import lifecycles, planning, startup
+from bench import lifecycles, media, planning, startup
 from bench.figures import Figure, machine, show
 
-Part = Literal["planning", "lifecycles", "startup"]
-ALL: tuple[Part, ...] = ("startup", "planning", "lifecycles")
+Part = Literal["startup", "planning", "lifecycles", "media"]
+ALL: tuple[Part, ...] = ("startup", "planning", "lifecycles", "media")
 
 app = App(name="python -m bench", help="What CareFlow Pulse costs on this machine, beside its peers.")
 
@@ -40,6 +40,8 @@ def bench(
             figures += planning.measure(place, sizes, repeat)
         if "lifecycles" in wanted:
             figures += lifecycles.measure(place, in_flight, repeat)
+        if "media" in wanted:
+            figures += media.measure(place, repeat)
     show(figures, before, notes, json=json)
 
 

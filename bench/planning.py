@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure
-from bench.pulse_process import pulse
+from bench.processes import serve
 from bench.roster import EIGHT_FIFTEEN, HOUR, fill
 from careflow.app import trigger_round
 from careflow.clock import VirtualClock
@@ -71,7 +71,10 @@ async def _prepare(data_dir: Path, size: int) -> None:
 def _run(data_dir: Path, size: int) -> _Run:
     clock_file = data_dir / "clock"
     clock = VirtualClock(EIGHT_FIFTEEN, path=clock_file)
-    with hold_role(data_dir, "queue"), pulse(data_dir, {"CAREFLOW_CLOCK_FILE": str(clock_file)}) as process:
+    with (
+        hold_role(data_dir, "queue"),
+        serve("pulse", data_dir, {"CAREFLOW_CLOCK_FILE": str(clock_file)}) as process,
+    ):
         settings = load_settings(data_dir=data_dir, pulse_url=process.url)
         before = process.resident_mb()
 

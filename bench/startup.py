@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench.figures import Figure
-from bench.pulse_process import pulse
+from bench.processes import serve
 
 MODULES = (
     "careflow.cli.serve",
@@ -32,7 +32,7 @@ def measure(folder: Path, repeat: int) -> list[Figure]:
     for number in range(repeat):
         data_dir = folder / f"start-{number}"
         data_dir.mkdir()
-        with pulse(data_dir) as process:
+        with serve("pulse", data_dir, {}) as process:
             ready.append(process.seconds_to_ready)
         imports.append(_seconds(f"import {', '.join(MODULES)}"))
         bare.append(_seconds("pass"))

@@ -1,4 +1,4 @@
-"""The real `careflow serve pulse` in a process of its own, and what the system says of that process."""
+"""The real services, each `careflow serve ROLE` in a process of its own, and what the system says of those processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from careflow.errors import CareflowError
 
 START_SECONDS = 60.0
+_READY = {"pulse": "/readyz", "caller": "/readyz", "lab": "/lab/calls"}
 
 
 @dataclass(frozen=True, slots=True)
-class PulseProcess:
-    """A running Pulse. `seconds_to_ready` is the time from its creation to its first 200 of /readyz."""
+class Process:
+    """A running service. `seconds_to_ready` is the time from its creation to its first 200."""
 
     pid: int
     url: str
@@ -34,6 +35,11 @@ class PulseProcess:
         """The most memory that was ever in use."""
         return self._status("VmHWM")
 
+    def cpu_seconds(self) -> float:
+        """Processor time used so far, by all threads, in the program and in the system on its behalf (proc(5), stat)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _status(self, key: str) -> float:
         text = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
@@ -43,43 +49,47 @@ class PulseProcess:
 
 
 @contextmanager
-def pulse(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[PulseProcess]:
-    """Pulse, served on a free port until the end of the block; `settings` are environment variables."""
-    port = _free_port()
+def serve(
+    role: str, data_dir: Path, settings: Mapping[str, str], port: int | None = None
+) -> Iterator[Process]:
+    """The service on `port` (a free one) until the end of the block; `settings` are its environment variables."""
+    port = free_port() if port is None else port
     ours = {name: value for name, value in os.environ.items() if not name.startswith("CAREFLOW_")}
-    with (data_dir / "pulse.log").open("wb") as log:
+    place = {"CAREFLOW_DATA_DIR": str(data_dir), f"CAREFLOW_{role.upper()}_PORT": str(port)}
+    said = data_dir / f"{role}.log"
+    with said.open("wb") as log:
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from careflow.cli import main; main()", "serve", "pulse"],
-            env=ours
-            | {"CAREFLOW_DATA_DIR": str(data_dir), "CAREFLOW_PULSE_PORT": str(port)}
-            | dict(settings or {}),
+            [sys.executable, "-c", "from careflow.cli import main; main()", "serve", role],
+            env=ours | place | dict(settings),
             stdout=log,
             stderr=log,
         )
         try:
-            while not _is_ready(port):
+            while not _is_ready(port, _READY[role]):
                 if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
-                    said = (data_dir / "pulse.log").read_text()[-2000:]
-                    raise CareflowError(f"Pulse did not become ready:\n{said}")
+                    raise CareflowError(f"{role} did not become ready:\n{said.read_text()[-2000:]}")
                 time.sleep(0.002)
-            yield PulseProcess(process.pid, f"http://127.0.0.1:{port}", time.perf_counter() - began)
+            yield Process(process.pid, f"http://127.0.0.1:{port}", time.perf_counter() - began)
         finally:
             process.terminate()
             process.wait(timeout=60)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _is_ready(port: int) -> bool:
+def _is_ready(port: int, path: str) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+            )
             return b" 200 " in connection.recv(64)
     except OSError:
         return False
