@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     hospital_id: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     time_zone: Zone = "America/New_York"
     project: str = LOCAL_PROJECT
+    location: str = Field("us-central1", pattern=r"^[a-z][a-z0-9-]{0,39}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     clock_file: Path | None = None
 
@@ -95,8 +96,10 @@ class Settings(BaseSettings):
     pulse_port: int = Field(8001, ge=0, le=65535)
     caller_port: int = Field(8002, ge=0, le=65535)
     lab_port: int = Field(8090, ge=0, le=65535)
+    scheduler_port: int = Field(8085, ge=0, le=65535)
     pulse_url: Url = "http://127.0.0.1:8001"
     caller_url: Url = "http://127.0.0.1:8002"
+    scheduler_url: Url = "http://127.0.0.1:8085"
     caller_public_url: Url = "http://127.0.0.1:8002"  # what Twilio is told to reach
 
     # tokens
