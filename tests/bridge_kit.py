@@ -161,6 +161,7 @@ class FakeDesk:
         self.alert_seconds = 0.0
         self.refusals: deque[str] = deque()
         self.ends: list[object] = []
+        self.streams_over = 0
         self.changed = asyncio.Event()
 
     def change(self, stored: Attempt) -> None:
@@ -200,6 +201,9 @@ class FakeDesk:
 
     async def stream_lost(self, attempt_id: str) -> None:
         self.ends.append("lost")
+
+    def stream_over(self, attempt_id: str) -> None:
+        self.streams_over += 1
 
     def _refuse(self, what: str) -> None:
         if self.refusals and self.refusals[0] == what:

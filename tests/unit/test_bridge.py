@@ -32,6 +32,7 @@ from bridge_kit import (
     spoken_by_patient,
 )
 from careflow.caller.bridge import BridgeConfig, media_route
+from careflow.caller.conversation import ConversationConfig
 from careflow.clock import Pace, VirtualClock
 from careflow.core.attempts import Ending
 from careflow.core.checkins import AlertKind
@@ -409,6 +410,35 @@ class TestEnds:
             await hospital.until(lambda: phone.heard)
             hospital.desk.change(attempt(cancel_requested_at=MORNING, version=1))
             assert await hospital.ended() is Ending.HUNG_UP
+
+    async def test_a_stream_that_another_process_took_over_ends_nothing(self, hospital: Hospital) -> None:
+        hospital.desk.stored = attempt(stream_token="0.1.first")
+        async with hospital.call():
+            await hospital.until(lambda: hospital.talks)
+            hospital.desk.change(attempt(stream_token="1.2.second", version=1))
+            await hospital.until(lambda: hospital.desk.streams_over)
+            await hospital.clock.sleep(2)
+        assert hospital.desk.ends == []
+
+    async def test_the_desk_hears_when_no_stream_is_left_though_the_end_was_never_recorded(self) -> None:
+        hospital = Hospital()
+        hospital.config = replace(hospital.config, conversation=ConversationConfig(record_seconds=2))
+        hospital.desk.refusals.extend(["over"] * 100)
+        async with hospital.open(), hospital.call() as phone:
+            phone.answers = {FIRST: "1", SECOND: "2"}
+            await hospital.until(lambda: hospital.desk.streams_over)
+        assert hospital.desk.ends == []
+
+    async def test_the_desk_hears_of_the_last_stream_only(self, hospital: Hospital) -> None:
+        async with hospital.socket() as hanging:
+            await Telephone(hospital.clock, hanging.send, []).connect()
+            await hospital.until(lambda: hospital.talks)
+            hospital.desk.token = "second"
+            async with hospital.call(token="second"):
+                await hospital.until(lambda: len(hospital.talks) == 2)
+                await hospital.clock.sleep(2)
+                assert hospital.desk.streams_over == 0
+            await hospital.until(lambda: hospital.desk.streams_over)
 
 
 class TestDoor:

@@ -271,6 +271,10 @@ class AttemptDesk:
             hung_up = Verdict(disposition=Disposition.ANSWERED, ending=Ending.HUNG_UP)
             await self._endings.end(attempt, lambda now: CANCELLED if now.cancel_requested_at else hung_up)
 
+    def stream_over(self, attempt_id: str) -> None:
+        """No stream of the attempt is left in this process: what could not be recorded of its end is settled as anybody's is."""
+        self._endings.held.discard(attempt_id)
+
     async def checkpoint(self, attempt_id: str, text: str) -> bool:
         """Store the dialogue's state; False when the attempt has ended and nothing was stored."""
         stored = False

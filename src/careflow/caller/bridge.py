@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -100,6 +101,7 @@ class MediaBridge:
         self._clock = clock
         self._config = config
         self._live: dict[str, Conversation] = {}
+        self._streams: Counter[str] = Counter()  # open ones of each attempt: two while one takes over
         self.background = Background()
 
     async def serve(self, websocket: WebSocket) -> None:
@@ -129,12 +131,19 @@ class MediaBridge:
             )
             if attempt is None:
                 raise Refused(POLICY_VIOLATION, "unknown attempt, wrong token, or over")
-            # The token was a new one: Twilio gave the old stream up, though we may not have seen its socket break.
-            earlier = self._live.get(attempt.id)
-            if earlier is not None:
-                await earlier.leave()
-                attempt = await self._store.attempt(attempt.id) or attempt  # its last checkpoint
-            await self._hold(attempt, wire, stream)
+            self._streams[attempt.id] += 1
+            try:
+                # The token was a new one: Twilio gave the old stream up, though we may not have seen its socket break.
+                earlier = self._live.get(attempt.id)
+                if earlier is not None:
+                    await earlier.leave()
+                    attempt = await self._store.attempt(attempt.id) or attempt  # its last checkpoint
+                await self._hold(attempt, wire, stream)
+            finally:
+                self._streams[attempt.id] -= 1
+                if not self._streams[attempt.id]:
+                    del self._streams[attempt.id]
+                    self._desk.stream_over(attempt.id)
         except StoreUnavailable as error:
             raise Refused(TRY_AGAIN_LATER, "the store is unavailable") from error
 

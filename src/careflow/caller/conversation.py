@@ -18,6 +18,7 @@ import structlog
 from careflow.caller.hearing import Hearing, HearingConfig
 from careflow.caller.media_protocol import Key, MarkBack, Media, MediaStream, Stop
 from careflow.caller.playback import Playback, PlaybackConfig
+from careflow.caller.stream_pass import StreamPass
 from careflow.core.attempts import Attempt, AttemptState, Ending
 from careflow.core.checkins import AlertKind, CheckIn
 from careflow.core.conversation import (
@@ -95,6 +96,10 @@ class Desk(Protocol):
 
     async def stream_lost(self, attempt_id: str) -> object:
         """The socket broke without a word of the stream's end: find out whether the call lives on, and will come back."""
+        ...
+
+    def stream_over(self, attempt_id: str) -> None:
+        """No stream of the attempt is left in this process, however it ended."""
         ...
 
     async def checkpoint(self, attempt_id: str, text: str) -> object: ...
@@ -343,7 +348,12 @@ class Conversation:
                 await self._clock.sleep(1.0)
 
     def _notice(self, attempt: Attempt) -> None:
-        """Tell the dialogue what others found out about the attempt, each thing once."""
+        """Tell the dialogue what others found out about the attempt, each thing once.
+
+        A stream that another process accepted has the patient; this one hears nobody, and would end the call for silence.
+        """
+        if _streams(attempt) > _streams(self._attempt):
+            self._leaving.set()
         answered_by = attempt.answered_by or ""
         if answered_by.startswith("machine") or answered_by == "fax":
             ready = answered_by.startswith("machine_end")
@@ -510,6 +520,10 @@ class Conversation:
             answer_ms_median=answers[len(answers) // 2] if answers else None,
             answer_ms_max=answers[-1] if answers else None,
         )
+
+
+def _streams(attempt: Attempt) -> int:
+    return StreamPass.parse(attempt.stream_token).streams
 
 
 def _ms(earlier: datetime, later: datetime) -> int:
