@@ -477,3 +477,31 @@ async def test_a_checkpoint_that_cannot_be_read_does_not_keep_the_attempt_open(
     await here.pass_time(scripted(here).settle_all())
     assert (await here.attempt(order)).ending is Ending.INTERRUPTED
     assert "chest" not in caplog.text
+
+
+@pytest.mark.parametrize("ending", [None, Ending.COMPLETE])
+async def test_a_patient_who_was_understood_is_no_machine_whatever_the_detection_said_later(
+    here: World, ending: Ending | None
+) -> None:
+    """Or the patient would be phoned a second time because our process died."""
+    dead = here.desk()
+    order, sid = await talking(here, dead)
+    await dead.checkpoint(order.attempt_id, said(ending=ending))
+    await dead.machine(order.attempt_id, "machine_end_silence", sid)
+    here.phone.becomes(sid, "completed", answered_by="machine_end_silence")
+    await here.pass_time(scripted(here).settle_all())
+    attempt = await here.attempt(order)
+    assert (attempt.disposition, attempt.ending) == (Disposition.ANSWERED, ending or Ending.INTERRUPTED)
+
+
+async def test_a_conversation_whose_end_could_not_be_recorded_is_settled_by_its_own_process(
+    here: World,
+) -> None:
+    desk = here.desk()
+    order, sid = await talking(here, desk)
+    here.phone.becomes(sid, "completed")
+    await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).state is AttemptState.ANSWERED, "it is held"
+    desk.stream_over(order.attempt_id)
+    await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).state is AttemptState.ENDED

@@ -86,13 +86,19 @@ class Endings:
         verdict: Callable[[Attempt], Verdict | None],
         check_in: CheckIn | None = None,
     ) -> Attempt | None:
-        """End the attempt with what its last checkpoint holds: the check-in so far, and an end decided but not stored."""
+        """End the attempt with what its last checkpoint holds: the check-in so far, and an end decided but not stored.
+
+        Whom the dialogue knew for the patient was no machine, whatever detection says: a machine would be dialled again.
+        """
         stored = await self._book.store.attempt(attempt.id) or attempt
         left = await self._recovery.left(self._book.store, stored, self._book.clock.now())
         finished = left.finished
+        known = left.check_in is not None and left.check_in.identity_confirmed
 
         def decided(now: Attempt) -> Verdict | None:
             wanted = verdict(now)
+            if known and wanted is not None and wanted.disposition is Disposition.VOICEMAIL:
+                wanted = INTERRUPTED
             cut = wanted is not None and wanted.ending in (Ending.INTERRUPTED, Ending.HUNG_UP)
             if cut and finished is not None:
                 return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending)
