@@ -20,7 +20,7 @@ app = App(name="python -m bench", help="What CareFlow Pulse costs on this machin
 @app.default
 def bench(
     *parts: Annotated[Part, Parameter(help="What to measure (default: everything).")],
-    repeat: Annotated[int, Parameter(help="Runs of each.")] = 3,
+    repeat: Annotated[int, Parameter(help="Runs of each.")] = 5,
     sizes: Annotated[tuple[int, ...], Parameter(help="Patients due, for planning.")] = planning.SIZES,
     in_flight: Annotated[tuple[int, ...], Parameter(help="Lifecycles at a time.")] = lifecycles.IN_FLIGHT,
     folder: Annotated[Path | None, Parameter(help="Where to write: the disk matters.")] = None,

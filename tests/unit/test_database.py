@@ -132,6 +132,32 @@ async def test_a_read_sees_one_snapshot_and_cannot_write(database):
     assert await database.read(names) == []
 
 
+async def test_reads_asked_for_together_share_one_snapshot_and_fail_alone(database):
+    await database.write(insert("a"))
+    entered, leave = threading.Event(), threading.Event()
+
+    def block(_connection):
+        entered.set()
+        assert leave.wait(10)
+
+    def fail(_connection):
+        raise RuntimeError("boom")
+
+    blocked = asyncio.ensure_future(database.read(block))
+    await asyncio.to_thread(entered.wait, 10)
+    waiting = [asyncio.ensure_future(database.read(work)) for work in (names, fail, names)]
+    await asyncio.sleep(0)
+    await database.write(insert("b"))  # after they were asked for, before they run
+    statements = []
+    database._connections[1].set_trace_callback(statements.append)
+    leave.set()
+    results = await asyncio.gather(blocked, *waiting, return_exceptions=True)
+    assert (results[1], results[3]) == (["a", "b"], ["a", "b"])
+    assert isinstance(results[2], RuntimeError)
+    assert statements.count("BEGIN") == 1
+    assert await database.read(names) == ["a", "b"]
+
+
 async def test_closing_finishes_what_was_asked_for(tmp_path):
     database = Database.open(tmp_path)
     waiting = [asyncio.ensure_future(database.write(insert(f"h{number}"))) for number in range(5)]
