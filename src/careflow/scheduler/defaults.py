@@ -1,0 +1,65 @@
+"""The jobs that a machine starts with: the seed's three, as `scheduler/terraform` makes them in the cloud.
+
+`tests/compat/test_terraform.py` holds the two to the same schedule, payload, retries and deadline.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+from careflow.scheduler.model import HttpTarget, Job, OidcToken, RetryConfig
+from careflow.settings import Settings
+
+DEFAULT_LOCATION = "us-central1"
+MINUTE = 15  # past the hour, as the seed says: not with everybody else on the hour
+
+RETRY = RetryConfig(
+    retry_count=3,
+    max_retry_duration=timedelta(0),
+    min_backoff=timedelta(seconds=60),
+    max_backoff=timedelta(seconds=300),
+)
+ATTEMPT_DEADLINE = timedelta(seconds=600)
+
+_ROUNDS = {
+    8: ("morning", "Post-breakfast medication adherence"),
+    12: ("noon", "Mid-day symptom check"),
+    20: ("evening", "Evening medication and review"),
+}
+
+
+def default_jobs(settings: Settings, pulse_uri: str, *, location: str = DEFAULT_LOCATION) -> list[Job]:
+    """One job for each of the deployment's rounds, aimed at `pulse_uri`, in the order of the day.
+
+    A round at an hour that the seed does not know gives its job the hour's name, `careflow-10-rounds`.
+    """
+    return [_job(settings, pulse_uri, location, hour) for hour in settings.round_hours]
+
+
+def _job(settings: Settings, pulse_uri: str, location: str, hour: int) -> Job:
+    word, purpose = _ROUNDS.get(hour, (f"{hour:02d}", f"Round of {hour:02d}:00"))
+    payload = {
+        "scheduleHour": hour,
+        "timezone": settings.time_zone,
+        "triggerType": "scheduled",
+        "source": "cloud-scheduler",
+        "environment": settings.environment,
+    }
+    return Job(
+        name=f"projects/{settings.project}/locations/{location}/jobs/careflow-{word}-rounds",
+        description=purpose,
+        schedule=f"{MINUTE} {hour} * * *",
+        time_zone=settings.time_zone,
+        http_target=HttpTarget(
+            uri=pulse_uri,
+            headers={"Content-Type": "application/json"},
+            body=json.dumps(payload, separators=(",", ":")).encode(),
+            oidc_token=OidcToken(
+                service_account_email=settings.scheduler_account,
+                audience=settings.pulse_audience or settings.pulse_url,
+            ),
+        ),
+        retry=RETRY,
+        attempt_deadline=ATTEMPT_DEADLINE,
+    )
