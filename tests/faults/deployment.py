@@ -130,6 +130,7 @@ class Deployment:
             "caller_public_url": urls["caller"],
             "round_hours": "8,10,20",  # a morning that is over after two hours
             "calls_in_flight": 4,
+            "planning_batch": 4,  # several batches, so that a kill falls between two
             **{f"{role}_port": port for role, port in ports.items()},
         }
         self.settings: Settings = load_settings(**chosen)
@@ -181,7 +182,7 @@ class Deployment:
             return Pace(speed=1.0, step=0.05)
         if not self._is_whole:
             # A start takes a second or two, which must not be a minute for the patients.
-            return Pace(speed=speed / 4, step=0.1)
+            return Pace(speed=speed / 8, step=0.1)
         if self._is_busy:
             return Pace(speed=speed, step=0.1)
         return Pace(speed=2500.0, step=5.0)
@@ -209,6 +210,12 @@ class Deployment:
         return await self.store.database.read(work)
 
     # what the test asks of it
+
+    async def count(self, what: str) -> int:
+        """Rows of the store, as an SQL condition says: "calls", "attempts WHERE …"."""
+        return await self.store.database.read(
+            lambda connection: connection.execute(f"SELECT count(*) FROM {what}").fetchone()[0]
+        )
 
     async def put_lab(self, what: str, document: object) -> None:
         async with httpx.AsyncClient(trust_env=False) as http:

@@ -14,6 +14,7 @@ from faults.trial import run_trial
 from faults.verdict import violations
 
 KILLS_A_TRIAL = 10
+PLANNED = 12  # a round may be over before the last of them
 SEED = int(os.environ.get("CAREFLOW_TEST_SEED", "20261123"))
 TRIALS = -(-int(os.environ.get("CAREFLOW_TEST_KILLS", "30")) // KILLS_A_TRIAL)
 
@@ -34,8 +35,10 @@ UNPLEASANT = {
 async def test_whoever_is_killed_nobody_is_lost_and_nobody_phoned_twice(seed: int, tmp_path: Path) -> None:
     kind = seed % 3  # services apart, everything at once, services apart with an unpleasant provider
     evidence = await run_trial(
-        tmp_path, seed, KILLS_A_TRIAL, whole=kind == 1, faults=UNPLEASANT if kind == 2 else {}
+        tmp_path, seed, PLANNED, whole=kind == 1, faults=UNPLEASANT if kind == 2 else {}
     )
     wrong = violations(evidence)
     assert not wrong, f"seed {seed}, files in {tmp_path}:\n" + "\n".join(wrong)
-    assert len(evidence.kills) == KILLS_A_TRIAL, f"seed {seed}: the round ended too early"
+    assert len(evidence.kills) >= KILLS_A_TRIAL, (
+        f"seed {seed}: the round was over after {len(evidence.kills)} kills"
+    )

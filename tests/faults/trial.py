@@ -16,21 +16,24 @@ from careflow.core.attempts import Attempt
 from careflow.core.calls import Call
 from careflow.core.checkins import Alert, Interaction
 from careflow.core.rounds import Round
-from faults.deployment import Books, Deployment
+from faults.deployment import Deployment
 from faults.people import HOSPITAL, START, People, people
 
-SPEED = 30.0  # virtual seconds a real second while somebody is on the telephone
+SPEED = 60.0  # virtual seconds a real second while somebody is on the telephone
 CLOSE_SECONDS = 90.0  # real ones, in which a round must come to its end
 PLANNING = "planning"
-# What the lab books just before a process dies. "created" is the moment that matters most: the telephone network
-# has the call, and nobody here knows its number yet.
+# What the lab books just before a process dies. "created" matters most: the telephone network has the call, and
+# nobody here knows its SID yet.
 MOMENTS = ("created", "created", "created", "initiated", "ringing", "in-progress", "said", "heard", "ended")
-ENOUGH = 12  # entries of any kind, when the moment does not come
+ENOUGH = 15  # entries of any kind, when the moment does not come
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Kill `units` `delay` real seconds after the lab booked `moment` for the `nth` time from now; back after `pause`."""
+    """Kill `units` `delay` real seconds after the lab booked `moment` for the `nth` time from now; back after `pause`.
+
+    At the moment "planning" the first calls of the round are in the ledger.
+    """
 
     units: Sequence[str]
     moment: str
@@ -41,12 +44,13 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """A kill that happened, by the deployment's clock."""
+    """A kill that happened, by the deployment's clock; `in_the_dark` attempts had an intent and no call SID then."""
 
     units: Sequence[str]
     moment: str
     at: datetime
     back_at: datetime
+    in_the_dark: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,13 @@ def plan_kills(rng: Random, count: int, *, whole: bool) -> list[Kill]:
     kills = []
     for place in range(count):
         units = ("up",) if whole else rng.choice((("pulse",), ("caller",), ("caller",), ("pulse", "caller")))
-        moment = rng.choice((PLANNING, *MOMENTS) if place == 0 else MOMENTS)
+        moment = rng.choice(MOMENTS)
         # Most gaps that matter are of milliseconds; some are not.
         delay = rng.choice((0.0, rng.uniform(0, 0.01), rng.uniform(0, 0.05), rng.uniform(0, 0.5)))
         pause = rng.choice((0.0, 0.0, rng.uniform(0, 2.0)))
-        kills.append(Kill(units, moment, rng.choice((1, 1, 2)), delay, pause))
+        if place == 0 and rng.random() < 0.5:
+            units, moment, delay = ("up",) if whole else ("pulse",), PLANNING, rng.uniform(0, 0.03)
+        kills.append(Kill(units, moment, rng.choice((1, 2, 3)), delay, pause))
     return kills
 
 
@@ -94,7 +100,7 @@ async def run_trial(
         await deployment.put_lab("faults", faults)
         deployment.is_held = False
         kills = plan_kills(rng, count, whole=whole)
-        triggers = [asyncio.create_task(deployment.trigger())]
+        triggers = [asyncio.create_task(deployment.trigger()) for _ in range(rng.choice((1, 2)))]
         over = asyncio.Event()
         killer = asyncio.create_task(_kill_all(deployment, kills, triggers, rng, over))
         answer = await triggers[0]
@@ -116,19 +122,20 @@ async def _kill_all(
     """Kill and start again, until it was often enough or the round is over; what was done."""
     done: list[Killed] = []
     for kill in kills:
-        if not await _moment(deployment.books, kill, over):
+        if not await _moment(deployment, kill, over):
             break
         units = [deployment.units[name] for name in kill.units]
         at = deployment.clock.now()
         for unit in units:
             await unit.kill()
+        in_the_dark = await deployment.count("attempts WHERE state = 'intended'")
         await asyncio.sleep(kill.pause)
         for unit in units:
             await unit.start()
         if rng.random() < 0.8:  # otherwise the next kill may meet a process that is only starting
             for unit in units:
                 await unit.ready()
-        done.append(Killed(kill.units, kill.moment, at, deployment.clock.now()))
+        done.append(Killed(kill.units, kill.moment, at, deployment.clock.now(), in_the_dark))
         if rng.random() < 0.3:
             triggers.append(asyncio.create_task(deployment.trigger()))  # a duplicate
     for unit in deployment.units.values():
@@ -136,16 +143,21 @@ async def _kill_all(
     return done
 
 
-async def _moment(books: Books, kill: Kill, over: asyncio.Event) -> bool:
+async def _moment(deployment: Deployment, kill: Kill, over: asyncio.Event) -> bool:
     """Wait for the kill's moment; False when the round was over first."""
+    books = deployment.books
     books.catch_up()
     before = len(books.events)
-    while kill.moment != PLANNING and not over.is_set():
+    while not over.is_set():
         await asyncio.sleep(0.001)
-        books.catch_up()
-        since = books.events[before:]
-        if since.count(kill.moment) >= kill.nth or len(since) >= ENOUGH:
-            break
+        if kill.moment == PLANNING:
+            if await deployment.count("calls"):
+                break
+        else:
+            books.catch_up()
+            since = books.events[before:]
+            if since.count(kill.moment) >= kill.nth or len(since) >= ENOUGH:
+                break
     await asyncio.sleep(kill.delay)
     return not over.is_set()
 
