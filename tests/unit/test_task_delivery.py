@@ -68,6 +68,7 @@ async def test_the_status_is_what_the_receiver_said(status):
     ("status", "header", "wait"),
     [
         (503, "30", timedelta(seconds=30)),
+        (409, "90", timedelta(seconds=90)),
         (429, " 0 ", timedelta(0)),
         (503, "Mon, 23 Nov 2026 13:01:00 GMT", timedelta(minutes=1)),
         (503, "Mon, 23 Nov 2026 12:00:00 GMT", timedelta(0)),

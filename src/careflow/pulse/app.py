@@ -67,7 +67,8 @@ def create_pulse(
     """The Pulse agent as an ASGI app, without its door: wrap it in `RequireToken(app, rules=pulse_rules(settings), ...)`.
 
     `ids` makes unguessable unique ids (executions, lease owners). With `recover_at_start` the lifespan rebuilds tasks
-    from the store beside the first requests. `app.state.recovery` offers the same to others. Closes nothing it was given.
+    from the store beside the first requests, and every few minutes from then on. `app.state.recovery` offers the same to
+    others. Closes nothing it was given.
     """
     policy = RetryPolicy(max_attempts=settings.max_attempts, spacing=settings.retry_spacing)
     batch = settings.planning_batch
@@ -88,7 +89,7 @@ def create_pulse(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        recovering = asyncio.ensure_future(recovery.recover_until_done()) if recover_at_start else None
+        recovering = asyncio.ensure_future(recovery.run()) if recover_at_start else None
         yield
         if recovering is not None:
             recovering.cancel()

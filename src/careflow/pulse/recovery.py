@@ -1,6 +1,8 @@
-"""At start: what the ledger says is open gets its tasks again, whatever the queue remembers."""
+"""At start, and again and again: what the ledger says is open gets its tasks, whatever the queue remembers or gave up."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 import structlog
 
@@ -9,6 +11,9 @@ from careflow.ports import Clock, Store, TaskQueue
 from careflow.pulse.closing import Closer
 from careflow.pulse.outbox import close_task, ensure_call_tasks
 from careflow.pulse.planning import Planner
+
+EVERY = timedelta(minutes=5)
+"""How long a call may go without a task after the queue gave its task up, e.g. in an outage that its retries did not outlast."""
 
 
 class Recovery:
@@ -41,16 +46,20 @@ class Recovery:
                 added = 0
             else:
                 added = await ensure_call_tasks(self._store, self._queue, round_, self._batch)
-            self._log.info("Round recovered", hospitalId=round_.hospital_id, roundId=round_.id, count=added)
+            if added:
+                self._log.info(
+                    "Tasks recovered", hospitalId=round_.hospital_id, roundId=round_.id, count=added
+                )
 
-    async def recover_until_done(self, *, pause_seconds: float = 5.0) -> None:
-        """`recover`, again after a pause while the store cannot be used. What else goes wrong is logged and raised."""
+    async def run(self, *, pause_seconds: float = 5.0) -> None:
+        """`recover` now and then every `EVERY`, until cancelled; after a pause when the store cannot be used."""
         while True:
+            pause = EVERY.total_seconds()
             try:
-                return await self.recover()
+                await self.recover()
             except StoreError as error:
                 self._log.warning("Recovery waits for the store", exc_info=error)
-                await self._clock.sleep(pause_seconds)
-            except Exception as error:
+                pause = pause_seconds
+            except Exception as error:  # noqa: BLE001 - what fails for one round now may succeed at the next pass
                 self._log.error("Recovery failed", exc_info=error)
-                raise
+            await self._clock.sleep(pause)

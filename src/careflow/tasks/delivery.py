@@ -70,9 +70,12 @@ class HttpDelivery:
         }
 
     def _retry_after(self, response: httpx.Response) -> timedelta | None:
-        """The header's seconds or date (RFC 9110 section 10.2.3) on 429 and 503; None when absent or unreadable."""
+        """The header's seconds or date (RFC 9110 section 10.2.3) on 409, 429 and 503; None when absent or unreadable.
+
+        409 is Pulse's "not now": of a round that is still open, whose telephone calls may last longer than the retries.
+        """
         value = response.headers.get("Retry-After", "").strip()
-        if response.status_code not in (429, 503) or not value:
+        if response.status_code not in (409, 429, 503) or not value:
             return None
         if value.isdecimal():
             return timedelta(seconds=min(int(value), 24 * 3600))
