@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from careflow.core.attempts import Attempt
 from careflow.core.calls import Outcome
 from careflow.core.checkins import AlertKind
 from careflow.core.rounds import Trigger, round_for
+from careflow.errors import StoreUnavailable
 from pulse_world import (
     ANSWERED,
     EIGHT_FIFTEEN,
@@ -243,12 +245,73 @@ async def test_a_lifespan_recovers_beside_the_first_requests() -> None:
             ids=lambda: "x",
         )
         async with app.router.lifespan_context(app):
-            import asyncio
-
             for _ in range(200):
                 if len(it.queue.waiting) == 2:
                     break
                 await asyncio.sleep(0.005)
+        assert len(it.queue.waiting) == 2
+
+
+async def test_a_call_that_cannot_be_settled_keeps_no_other_open() -> None:
+    async with world([patient(1), patient(2), patient(3)]) as it:
+        await it.trigger()
+        it.queue.waiting.clear()
+        it.clock.advance((WINDOW_END - it.clock.now()).total_seconds())
+        first = (await it.calls())[0].id
+        add = it.store.add_alert
+
+        async def breaks_for_the_first(alert: Any) -> bool:
+            if alert.call_id == first:
+                raise RuntimeError("defect")
+            return await add(alert)
+
+        it.store.add_alert = breaks_for_the_first  # type: ignore[method-assign]
+        it.restart()
+        assert (await it.post("/tasks/close", CLOSE)).status_code == 409
+        assert [call.outcome for call in await it.calls()] == [None] + [Outcome.UNREACHABLE] * 2
+
+
+async def test_a_task_that_the_queue_gave_up_comes_back_while_pulse_runs() -> None:
+    async with world([patient(1)]) as it:
+        recovering = asyncio.create_task(it.app.state.recovery.run())
+        try:
+            await it.trigger()
+            given_up = set(it.queue.waiting)
+            it.queue.waiting.clear()  # an outage lasted longer than the queue's retries
+            for _ in range(200):
+                if set(it.queue.waiting) == given_up:
+                    break
+                it.clock.advance(10)
+                await asyncio.sleep(0.005)
+            assert set(it.queue.waiting) == given_up
+            assert it.clock.now() - EIGHT_FIFTEEN <= timedelta(minutes=10)
+        finally:
+            recovering.cancel()
+
+
+async def test_recovery_goes_on_after_any_failure() -> None:
+    async with world([patient(1)]) as it:
+        await it.trigger()
+        unclosed, failures = (
+            it.store.unclosed_rounds,
+            iter([StoreUnavailable("full"), RuntimeError("defect")]),
+        )
+
+        async def fails_twice() -> Any:
+            for error in failures:
+                raise error
+            return await unclosed()
+
+        it.store.unclosed_rounds = fails_twice  # type: ignore[method-assign]
+        it.restart()
+        it.queue.waiting.clear()
+        recovering = asyncio.create_task(it.app.state.recovery.run())
+        for _ in range(200):
+            if it.queue.waiting:
+                break
+            it.clock.advance(10)
+            await asyncio.sleep(0.005)
+        recovering.cancel()
         assert len(it.queue.waiting) == 2
 
 

@@ -16,7 +16,7 @@ from careflow.core.next_step import window_over
 from careflow.core.patients import SkipReason
 from careflow.core.retry import Finish, RetryPolicy, after_attempt
 from careflow.core.rounds import Round
-from careflow.errors import ProviderError
+from careflow.errors import ProviderError, StoreError
 from careflow.ports import CallerAgent, Clock, Store, TaskQueue
 from careflow.pulse.calling import finish_call
 from careflow.pulse.outbox import close_task
@@ -94,7 +94,7 @@ class Closer:
             round_.hospital_id, round_.id, after=after, limit=self._batch, open_only=True
         ):
             for call in page:
-                still_open += not await self._settle(call)
+                still_open += not await self._settle_apart(call)
             after = page[-1].id
         if still_open:
             self._log.info(
@@ -121,6 +121,22 @@ class Closer:
             outcomes=dict(sorted(outcomes.items())),
         )
         return Closed.CLOSED
+
+    async def _settle_apart(self, call: Call) -> bool:
+        """`_settle`; a call that cannot be settled stays open, and keeps none of the others so."""
+        try:
+            return await self._settle(call)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with this one call
+            self._log.error(
+                "Call cannot be settled",
+                hospitalId=call.hospital_id,
+                roundId=call.round_id,
+                callId=call.id,
+                exc_info=error,
+            )
+            return False
 
     async def _settle(self, call: Call) -> bool:
         """Give the open call its outcome, if that can be done now; whether it has one."""
