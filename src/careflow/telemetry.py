@@ -7,9 +7,12 @@ a word of a patient cannot reach the log by a slip: there is no key for it (inva
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
@@ -43,6 +46,8 @@ NUMBERS = frozenset(
 )  # fmt: skip
 """Further keys, of a conversation's measurements: only numbers and truth values pass, so words cannot."""
 
+_VALUE = re.compile(r"""[\n:(<{\['"=%]""")  # where the words of a library's message end and values may begin
+
 _SEVERITY = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
 _CHATTY = (
     "httpx",
@@ -75,6 +80,16 @@ def configure_logging(
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Instead of Python's own hooks, which print the error's words."""
+    if error is None or isinstance(error, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), trace)
+    else:
+        structlog.get_logger().critical("uncaught error", exc_info=error)
 
 
 def where(error: BaseException) -> str:
@@ -122,8 +137,18 @@ def _processors(component: str, clock: Clock | None) -> list[structlog.typing.Pr
     return [structlog.contextvars.merge_contextvars, google_form, only_known_fields]
 
 
+def _message(record: logging.LogRecord) -> str:
+    """What a record says. Ours is written with ids only; a library's is cut where values may begin.
+
+    asyncio, for one, puts the whole error of a forgotten task into its message, and a callback's arguments.
+    """
+    if record.name.partition(".")[0] == __package__:
+        return record.getMessage()
+    return f"{_VALUE.split(str(record.msg), maxsplit=1)[0].strip()} ({record.filename}:{record.lineno})"
+
+
 class _LibraryFormatter(logging.Formatter):
-    """Records of other libraries in the same form. Their tracebacks are reduced to the error's class and place."""
+    """Records of the standard logging in the same form. Tracebacks are reduced to the error's class and place."""
 
     def __init__(self, processors: list[structlog.typing.Processor]) -> None:
         super().__init__()
@@ -131,7 +156,7 @@ class _LibraryFormatter(logging.Formatter):
         self._processors = processors
 
     def format(self, record: logging.LogRecord) -> str:
-        event: Any = {"event": record.getMessage(), "logger": record.name}
+        event: Any = {"event": _message(record), "logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             event["exc_info"] = record.exc_info[1]
         for processor in self._processors:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
+import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import structlog
 
 from careflow.clock import VirtualClock
@@ -19,10 +24,12 @@ def lines_of(emit: Any) -> list[dict[str, Any]]:
     """The JSON lines that `emit` makes with logging configured as in production."""
     stream = io.StringIO()
     root, before = logging.getLogger(), (logging.getLogger().handlers[:], logging.getLogger().level)
+    hooks = sys.excepthook, threading.excepthook
     configure_logging("pulse", clock=VirtualClock(datetime(2026, 10, 16, 12, 15, tzinfo=UTC)), stream=stream)
     try:
         emit(structlog.get_logger())
     finally:
+        sys.excepthook, threading.excepthook = hooks
         structlog.reset_defaults()
         root.handlers[:], root.level = before
     return [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -96,3 +103,60 @@ def test_a_measurement_passes_as_a_number_and_not_as_words() -> None:
     assert (line["framesLost"], line["how"]) == (3, "stop")
     assert line["dropped"] == ["heard"]
     assert "chest" not in json.dumps(line)
+
+
+async def _forgotten() -> None:
+    raise ValueError("Jane Roe has a fever")
+
+
+def test_a_forgotten_task_shows_its_error_and_none_of_its_words() -> None:
+    def emit(_: Any) -> None:
+        async def main() -> None:
+            task = asyncio.ensure_future(_forgotten())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            del task
+            gc.collect()
+            asyncio.get_running_loop().call_soon(_fails, "Jane Roe")
+            await asyncio.sleep(0)
+
+        asyncio.run(main())
+
+    forgotten, callback = lines_of(emit)
+    assert forgotten["message"].startswith("Task exception was never retrieved")
+    assert (forgotten["error"], forgotten["logger"]) == ("ValueError", "asyncio")
+    assert callback["message"].startswith("Exception in callback _fails")
+    assert "Jane" not in json.dumps([forgotten, callback])
+
+
+def _fails(name: str) -> None:
+    raise ValueError(name)
+
+
+@pytest.mark.parametrize(
+    "logged", [("cannot read %s", "Jane Roe"), ("cannot read: Jane Roe",), ("read 'Jane Roe'",)]
+)
+def test_a_library_is_quoted_up_to_its_values(logged: tuple[str, ...]) -> None:
+    (line,) = lines_of(lambda _: logging.getLogger("library").warning(*logged))
+    assert "Jane" not in json.dumps(line)
+    assert "read" in line["message"]
+    assert "test_pulse_logs.py:" in line["message"]
+
+
+def test_an_error_that_nobody_caught_is_its_class_and_place() -> None:
+    def emit(_: Any) -> None:
+        thread = threading.Thread(target=_fails, args=("Jane Roe",))
+        thread.start()
+        thread.join()
+        sys.excepthook(ValueError, ValueError("Jane Roe"), None)
+
+    in_a_thread, outside = lines_of(emit)
+    assert (in_a_thread["error"], outside["error"]) == ("ValueError", "ValueError")
+    assert "Jane" not in json.dumps([in_a_thread, outside])
+
+
+def test_our_own_records_are_whole() -> None:
+    (line,) = lines_of(
+        lambda _: logging.getLogger("careflow.caller.dialling").warning("attempt %s: gone", "c-1")
+    )
+    assert line["message"] == "attempt c-1: gone"
