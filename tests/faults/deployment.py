@@ -129,7 +129,7 @@ class Deployment:
             "caller_url": urls["caller"],
             "caller_public_url": urls["caller"],
             "round_hours": "8,10,20",  # a morning that is over after two hours
-            "calls_in_flight": 4,
+            "calls_in_flight": 3,
             "planning_batch": 4,  # several batches, so that a kill falls between two
             **{f"{role}_port": port for role, port in ports.items()},
         }

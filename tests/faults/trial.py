@@ -76,7 +76,11 @@ def plan_kills(rng: Random, count: int, *, whole: bool) -> list[Kill]:
     """Seeded kills; the first may hit the planning."""
     kills = []
     for place in range(count):
-        units = ("up",) if whole else rng.choice((("pulse",), ("caller",), ("caller",), ("pulse", "caller")))
+        units = (
+            ("up",)
+            if whole
+            else rng.choice((("pulse",), ("caller",), ("pulse",), ("caller",), ("pulse", "caller")))
+        )
         moment = rng.choice(MOMENTS)
         # Most gaps that matter are of milliseconds; some are not.
         delay = rng.choice((0.0, rng.uniform(0, 0.01), rng.uniform(0, 0.05), rng.uniform(0, 0.5)))
@@ -98,12 +102,12 @@ async def run_trial(
         await deployment.store.put_patients(roster.everybody)
         await deployment.put_lab("subscribers", [one.to_json() for one in roster.subscribers])
         await deployment.put_lab("faults", faults)
-        deployment.is_held = False
         kills = plan_kills(rng, count, whole=whole)
         triggers = [asyncio.create_task(deployment.trigger()) for _ in range(rng.choice((1, 2)))]
         over = asyncio.Event()
         killer = asyncio.create_task(_kill_all(deployment, kills, triggers, rng, over))
         answer = await triggers[0]
+        deployment.is_held = False
         round_ = await _closed(deployment, answer["roundId"], killer)
         over.set()
         killed = await killer
