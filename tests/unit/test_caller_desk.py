@@ -6,12 +6,13 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.caller_support import NOW, Crash, World, patient, world
+from tests.caller_support import NOW, Crash, World, lost, patient, world
 
 from careflow.caller.attempts import AttemptDesk, Step
 from careflow.caller.recovery import Recovery
@@ -505,3 +506,26 @@ async def test_a_conversation_whose_end_could_not_be_recorded_is_settled_by_its_
     desk.stream_over(order.attempt_id)
     await here.pass_time(desk.settle_all())
     assert (await here.attempt(order)).state is AttemptState.ENDED
+
+
+async def test_a_lost_answers_call_is_found_though_our_clock_is_some_minutes_fast(here: World) -> None:
+    order = await here.ready()
+    here.phone.answers = [(lost(), False)]
+    made = here.phone.add("+12125550123", created_at=NOW - timedelta(minutes=5))  # by the provider's clock
+    await here.pass_time(here.desk().begin(order))
+    assert (await here.attempt(order)).call_sid == made
+
+
+async def test_a_clock_that_is_set_back_does_not_hold_the_settling_up(here: World) -> None:
+    order = await here.ready()
+    here.phone.answers = [(Crash(), False)]
+    with pytest.raises(Crash):
+        await here.desk().begin(order)
+    here.clock.advance(-3600)
+    settling = asyncio.ensure_future(here.desk().settle(await here.attempt(order)))
+    await here.settled_loop(lambda: here.phone.listings >= 1)
+    for _ in range(120):
+        here.clock.advance(1)
+        await here.settled_loop(settling.done)
+    assert here.phone.listings >= 4, "it goes on looking for the call"
+    settling.cancel()

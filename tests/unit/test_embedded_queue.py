@@ -262,6 +262,14 @@ def test_an_unused_second_is_not_saved_up():
     assert pace.wait(later) == 0.5
 
 
+def test_a_clock_that_is_set_back_does_not_stop_the_deliveries():
+    pace = Pace(2)
+    pace.started(NOW)
+    earlier = NOW - timedelta(hours=1)
+    assert pace.wait(earlier) == 0.5
+    assert pace.allowed(earlier + timedelta(seconds=0.5), 1) == 1
+
+
 def test_no_rate_means_no_bound():
     pace = Pace(QueueLimits().per_second)
     pace.started(NOW)

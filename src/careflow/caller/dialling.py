@@ -35,7 +35,9 @@ class Limits:
     resumes: int = 2
 
 
-CLOCK_SKEW = timedelta(seconds=60)  # the provider's clock and ours, and its whole seconds
+CLOCK_SKEW = timedelta(minutes=10)
+"""How far our clock may be ahead of the provider's. With a call too many taken for the attempt's nobody is dialled; with its own
+call overlooked the patient is dialled twice."""
 
 
 class Dialler:
@@ -117,6 +119,7 @@ class Dialler:
             if empty >= 2 and age >= self._limits.unknown_for:
                 break
             pause = self._limits.list_pause if empty < 2 else self._limits.unknown_for - age
+            pause = min(pause, self._limits.unknown_for)  # the clock may have been set back since the intent
             await self._clock.sleep(pause.total_seconds())
             stored = await self._book.store.attempt(attempt.id)
             if stored is None or stored.call_sid is not None or stored.state is AttemptState.ENDED:

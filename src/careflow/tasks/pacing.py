@@ -76,8 +76,11 @@ class Pace:
         return 0 if self.wait(now) > 0 else min(wanted, 1)
 
     def wait(self, now: datetime) -> float:
-        """Seconds until the next may start; 0 when it may start now."""
-        return 0.0 if self._next is None else max(0.0, (self._next - now).total_seconds())
+        """Seconds until the next may start; 0 when it may start now. A clock that was set back does not make it longer."""
+        if self._next is None:
+            return 0.0
+        self._next = min(self._next, now + self._interval)
+        return max(0.0, (self._next - now).total_seconds())
 
     def started(self, now: datetime) -> None:
         """One starts at `now`."""
