@@ -1,8 +1,9 @@
-"""A stand-in for hashicorp/google: its schema over Terraform's plugin protocol 6, and made-up values where Google would give some.
+"""A stand-in for hashicorp/google: its schema over Terraform's plugin protocol 6, and made-up values where Google gives some.
 
 It shows that a configuration fits the schema and is wired as meant. It does not show that Google accepts it: the real provider's
 checks of values, and the API's, are not here. Runs under an interpreter of its own (`requirements/terraform-standin.txt`).
 """
+# ruff: noqa: N802 -- the methods are named by the protocol
 
 from __future__ import annotations
 
@@ -280,9 +281,7 @@ def main() -> None:
     grpc_stdio_pb2_grpc.add_GRPCStdioServicer_to_server(Stdio(), server)
     with tempfile.TemporaryDirectory() as folder:
         address = f"{folder}/provider.sock"
-        server.add_secure_port(
-            f"unix:{address}", grpc.ssl_server_credentials([(key, certificate_pem)])
-        )
+        server.add_secure_port(f"unix:{address}", grpc.ssl_server_credentials([(key, certificate_pem)]))
         server.start()
         shown = base64.b64encode(certificate_der).rstrip(b"=").decode()
         print(f"1|6|unix|{address}|grpc|{shown}", flush=True)
