@@ -106,7 +106,7 @@ async def test_an_attempt_that_was_never_created_does_not_count() -> None:
         ((Disposition.ANSWERED, Ending.WRONG_PERSON, ""), Outcome.UNREACHABLE, AlertKind.WRONG_NUMBER),
         ((Disposition.ANSWERED, Ending.INTERRUPTED, ""), Outcome.UNREACHABLE, AlertKind.INTERRUPTED),
         ((Disposition.FAILED, None, "invalid-number"), Outcome.UNREACHABLE, AlertKind.WRONG_NUMBER),
-        ((Disposition.CANCELLED, None, ""), Outcome.CANCELLED, None),
+        ((Disposition.CANCELLED, None, ""), Outcome.CANCELLED, AlertKind.UNREACHABLE),
     ],
 )
 async def test_a_final_end_is_the_calls_outcome_and_alerts_once(

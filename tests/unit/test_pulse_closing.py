@@ -94,6 +94,7 @@ async def test_after_the_grace_the_callers_attempt_is_cancelled() -> None:
         assert (await it.post("/tasks/close", CLOSE)).status_code == 200
         assert len(it.caller.cancelled) == 1
         assert (await it.only_call()).outcome is Outcome.CANCELLED
+        assert [one.kind for one in await it.store.alerts(HOSPITAL)] == [AlertKind.UNREACHABLE]
 
 
 async def test_an_attempt_nobody_can_ask_about_is_given_up_after_twice_the_grace_with_an_alert() -> None:

@@ -64,7 +64,8 @@ FINAL = [
     (Disposition.FAILED, None, "not-permitted", Outcome.UNREACHABLE, AlertKind.WRONG_NUMBER),
     # our side failed in the middle: a nurse phones, not the machine again (invariant 2)
     (Disposition.ANSWERED, Ending.INTERRUPTED, "", Outcome.UNREACHABLE, AlertKind.INTERRUPTED),
-    (Disposition.CANCELLED, None, "", Outcome.CANCELLED, None),
+    # we were told to stop; the patient never said no
+    (Disposition.CANCELLED, None, "", Outcome.CANCELLED, AlertKind.UNREACHABLE),
 ]
 
 

@@ -65,7 +65,9 @@ def after_attempt(
     if attempt.state is not AttemptState.ENDED or attempt.disposition is None:
         raise ValueError(f"attempt {attempt.id} has not ended: {attempt.state}")
     if attempt.disposition is Disposition.CANCELLED:
-        return Finish(outcome=Outcome.CANCELLED, reason=attempt.failure or "cancelled")
+        # It was not the patient who wished it: a person must know that the patient was not reached.
+        reason = attempt.failure or "cancelled"
+        return Finish(outcome=Outcome.CANCELLED, reason=reason, alert=AlertKind.UNREACHABLE)
     if attempt.ending in _FINAL_ENDINGS:
         return _FINAL_ENDINGS[attempt.ending]
     reason = attempt.ending or attempt.failure or attempt.disposition
