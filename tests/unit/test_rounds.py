@@ -97,3 +97,22 @@ def test_the_call_s_id_names_nobody_and_is_stable() -> None:
     assert second is not None
     assert first.id == second.id
     assert DUE.id not in first.id
+
+
+def test_who_is_paused_only_until_before_the_own_time_is_called_then() -> None:
+    late = replace(DUE, times=(time(11),), paused_until=NOW + timedelta(hours=1))
+    call = plan(opened(), late, NOW, do_not_call=False)
+    assert call is not None
+    assert (call.state, call.due_at) == (CallState.WAITING, datetime(2026, 11, 23, 16, tzinfo=UTC))
+    still = plan(opened(), replace(late, paused_until=NOW + timedelta(hours=3)), NOW, do_not_call=False)
+    assert still is not None
+    assert (still.reason, still.due_at) == (SkipReason.PAUSED, NOW)
+
+
+def test_two_own_times_in_one_window_are_one_call_at_the_earlier() -> None:
+    """A round phones a patient once; the own times come before the round's hour (docs/rounds.md)."""
+    both = replace(DUE, hours=frozenset({8}), times=(time(11), time(9, 30)))
+    call = plan(opened(), both, NOW, do_not_call=False)
+    assert call is not None
+    assert call.due_at == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
+    assert call.id == plan(opened(), DUE, NOW, do_not_call=False).id  # type: ignore[union-attr]

@@ -97,21 +97,24 @@ def round_for(trigger: Trigger, now: datetime, round_hours: tuple[int, ...]) -> 
 
 
 def plan(round_: Round, patient: Patient, now: datetime, *, do_not_call: bool) -> Call | None:
-    """The patient's call in this round: waiting, or ended as skipped with the reason; None when the patient is not due."""
+    """The patient's call in this round: waiting, or ended as skipped with the reason; None when the patient is not due.
+
+    Whoever is paused now and not any more when due is not skipped: dialling asks again.
+    """
     due = due_moment(patient, round_.schedule_hour, round_.local_date, round_.window)
     if due is None:
         return None
-    reason: SkipReason | None = bar(patient, do_not_call=do_not_call, now=now)
-    dialable = None
-    if reason is None:
-        dialable = first_dialable(patient, max(now, due, round_.window_start), round_.window_end)
-        reason = SkipReason.OUTSIDE_HOURS if dialable is None else None
+    wanted = max(now, due, round_.window_start)
+    dialable = first_dialable(patient, wanted, round_.window_end)
+    reason: SkipReason | None = bar(patient, do_not_call=do_not_call, now=dialable or wanted)
+    if reason is None and dialable is None:
+        reason = SkipReason.OUTSIDE_HOURS
     return Call(
         id=call_id(round_.id, patient.id),
         hospital_id=round_.hospital_id,
         round_id=round_.id,
         patient_id=patient.id,
-        due_at=dialable or now,
+        due_at=dialable if reason is None and dialable is not None else now,
         not_after=round_.window_end,
         state=CallState.WAITING if reason is None else CallState.ENDED,
         outcome=None if reason is None else Outcome.SKIPPED,
