@@ -529,3 +529,15 @@ async def test_a_clock_that_is_set_back_does_not_hold_the_settling_up(here: Worl
         await here.settled_loop(settling.done)
     assert here.phone.listings >= 4, "it goes on looking for the call"
     settling.cancel()
+
+
+async def test_a_call_that_the_provider_begins_to_dial_after_its_time_is_taken_back(here: World) -> None:
+    order = replace(await here.ready(), not_after=NOW + timedelta(minutes=2))
+    desk = here.desk()
+    begun = await desk.begin(order)
+    assert begun.attempt is not None
+    assert begun.attempt.call_sid is not None
+    here.clock.advance(120 + 11)
+    await desk.status(order.attempt_id, begun.attempt.call_sid, "initiated")
+    assert (await here.attempt(order)).failure == "queued-too-long"
+    assert here.phone.live == []

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NUMBER_CHANGED = "number-changed"
-_LATE_START = timedelta(seconds=60)  # a call still queued so long after `not_after` is taken back
+_LATE_START = timedelta(seconds=10)  # a call still queued so long after `not_after` is taken back
 
 
 class Step(StrEnum):
