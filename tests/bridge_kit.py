@@ -254,6 +254,10 @@ class FakeListening:
         await self._speech.clock.sleep(delay)
         self._out.put_nowait(Transcript(text, final=True))
 
+    def says(self, text: str) -> None:
+        """A final text without a commit of ours."""
+        self._out.put_nowait(Transcript(text, final=True))
+
     def die(self) -> None:
         self._out.put_nowait(ProviderError("gone", code="quota_exceeded", permanent=True))
 

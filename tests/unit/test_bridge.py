@@ -239,6 +239,13 @@ class TestTranscripts:
             phone.answers = {FIRST: [spoken_by_patient("PAIN")]}
             assert await hospital.ended() is Ending.ESCALATED
 
+    async def test_a_red_flag_in_words_that_nobody_committed_is_heard(self, hospital: Hospital) -> None:
+        """Speech-to-text commits by itself after 90 s (reference elevenlabs, manual mode)."""
+        async with hospital.call() as phone:
+            await hospital.until(lambda: phone.heard)
+            hospital.speech.listenings[0].says("there was PAIN")
+            assert await hospital.ended() is Ending.ESCALATED
+
     async def test_the_wait_for_an_answer_does_not_run_out_while_the_patient_speaks(
         self, hospital: Hospital
     ) -> None:

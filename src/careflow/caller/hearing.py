@@ -39,7 +39,7 @@ class HearingCounts:
     heard: int = 0
     unanswered: int = 0  # no final words in time
     late: int = 0  # words that were said to an earlier prompt
-    unasked: int = 0  # words nobody had committed: repeats
+    unasked: int = 0  # words nobody had committed
     deaf: bool = False
     deaf_because: str = ""  # the provider's code
 
@@ -55,7 +55,8 @@ class _Utterance:
 class Utterances:
     """Which words belong to which speech. Final texts carry no id, but come in the order of the commits.
 
-    Words that were begun before the present prompt are late: they must not answer its question. A commit whose words
+    Words that were begun before the present prompt are late: they must not answer its question. So are words that nobody
+    committed: a repeat, or half of a long speech that the provider committed by itself. A commit whose words
     have not come for `lost` is forgotten, or every later answer would be taken for the one before it.
     """
 
@@ -99,7 +100,7 @@ class Utterances:
             self._committed.popleft()
         if not self._committed or self._committed[0].committed_at is None:
             self._counts.unasked += 1
-            return []
+            return [Heard(text, late=True)] if text.strip() else []
         utterance = self._committed.popleft()
         if utterance.question == self._question:  # though given up: nothing was asked since
             self._counts.heard += 1
