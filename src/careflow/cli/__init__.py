@@ -1,14 +1,17 @@
-"""The command line: `careflow`. Each command is in the file of its name; this file is the list of them."""
+"""The command line: `careflow`. Each command is in the file of its name; this file is the list of them, and how they fail."""
 
 from __future__ import annotations
 
-import json
+import os
 import sys
+import traceback
+from typing import Any, NoReturn
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from careflow.errors import CareflowError
 
+WRONG_WORDS = 2
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 
@@ -21,12 +24,25 @@ def build() -> App:
         version_flags=["--version"],
         version=_version,
     )
-    app.command("careflow.cli.demo:demo", name="demo")
-    app.command("careflow.cli.serve:up", name="up")
-    app.command("careflow.cli.serve:serve", name="serve")
-    for group in ("roster", "rounds", "calls", "alerts"):
-        app.command(f"careflow.cli.{group}:app", name=group)
+    for command, words in _ALONE.items():
+        app.command(f"careflow.cli.{words[0]}:{command}", name=command, help=words[1])
+    for group, text in _GROUPS.items():
+        app.command(f"careflow.cli.{group}:app", name=group, help=text)
     return app
+
+
+# Said here too, because the files are not read before they are used. tests/acceptance/test_cli.py holds them together.
+_ALONE = {
+    "demo": ("demo", "See a morning round of 45 synthetic patients, in about a minute."),
+    "up": ("serve", "Start everything on this machine, until Ctrl-C."),
+    "serve": ("serve", "Run one service alone, as its container does."),
+}
+_GROUPS = {
+    "roster": "Import patients from FHIR R4, list them, show one.",
+    "rounds": "Trigger a round, list rounds, show one.",
+    "calls": "List calls, show one with its conversation.",
+    "alerts": "Who needs a person now; acknowledge.",
+}
 
 
 def _version() -> str:
@@ -36,17 +52,40 @@ def _version() -> str:
 
 
 def main() -> None:
-    """The console script. Exits 0, 1 with a reason on standard error, 2 for wrong words, 130 after Ctrl-C."""
+    """The console script. Exits 0, 1 with a reason on standard error, 2 for wrong words, 130 after Ctrl-C.
+
+    With `--json` standard output is one JSON document also then: `{"error": {"code": ..., "message": ...}}`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that cannot show a name still shows the rest
     try:
-        build()()
-    except KeyboardInterrupt:
-        print("interrupted; the next start continues from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        build()(exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        said = str(error) or "nothing is lost; the same command again goes on"
+        _fail("Interrupted", f"interrupted: {said}", INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read has seen enough. What is still in the buffer must not be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except CycloptsError as error:
+        _fail("WrongWords", f"{error}\n  see careflow --help, and --help after any command", WRONG_WORDS)
     except CareflowError as error:
-        if "--json" in sys.argv:
-            print(json.dumps({"error": {"code": type(error).__name__, "message": str(error)}}))
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(type(error).__name__, str(error), 1, getattr(error, "details", {}))
+    except OSError as error:
+        _fail(type(error).__name__, f"{error.filename or 'the system'}: {error.strerror or 'refused'}", 1)
+    except Exception as error:  # noqa: BLE001 - the last place; its words may be a patient's, so only where it was is told
+        traceback.print_tb(error.__traceback__)
+        _fail(type(error).__name__, f"a defect of careflow: {type(error).__name__} at the place above", 1)
+
+
+def _fail(code: str, message: str, status: int, details: dict[str, Any] | None = None) -> NoReturn:
+    from careflow.cli.output import print_json
+
+    if "--json" in sys.argv[1:]:
+        print_json({"error": {"code": code, "message": message}, **(details or {})})
+    print(f"error: {message}" if status != INTERRUPTED else message, file=sys.stderr)
+    sys.exit(status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,14 @@ Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document.")
 
 class NotFound(CareflowError):
     """There is no such record."""
+
+
+class Refused(CareflowError):
+    """The command could not do its work. `details` are what else the JSON document tells."""
+
+    def __init__(self, message: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.details = dict(details or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +67,29 @@ def clock_of(settings: Settings) -> Clock:
     return VirtualClock(published) if published and published > system.now() else system
 
 
+def must_be_there(settings: Settings) -> None:
+    """A command that only looks makes no data directory. Raises NotFound when there is none, or none of ours."""
+    from careflow.store.database import FILE
+
+    directory = settings.data_dir
+    if not (directory / FILE).is_file():
+        what = "there is no data directory" if not directory.exists() else "there is no CareFlow data in"
+        raise NotFound(
+            f"{what} {directory}: `careflow up` or `careflow roster import` make it; --data-dir or "
+            "CAREFLOW_DATA_DIR name another one"
+        )
+
+
 @asynccontextmanager
 async def opened(
     data_dir: Path | None, hospital: str | None = None, *, create: bool = False
 ) -> AsyncIterator[Context]:
-    """The context of a command. Without `create` the data directory must be there."""
+    """The context of a command. Without `create` the data must be there."""
     from careflow.store.sqlite import SqliteStore
 
     settings = settings_for(data_dir, hospital)
-    if not create and not settings.data_dir.is_dir():
-        raise NotFound(
-            f"there is no data directory {settings.data_dir}: start with `careflow up` or `careflow roster import`, "
-            "or name another one with --data-dir"
-        )
+    if not create:
+        must_be_there(settings)
     store = await SqliteStore.open(settings.data_dir)
     try:
         yield Context(settings, store, settings.hospital_id)

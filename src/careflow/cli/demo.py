@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,16 +17,19 @@ from cyclopts import Parameter
 
 from careflow.cli.context import Json
 from careflow.cli.output import local, print_json, print_table
-from careflow.errors import CareflowError
+from careflow.cli.progress import Progress, followed
+from careflow.errors import CareflowError, SettingsError
 from careflow.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from careflow.app import Assembly
     from careflow.clock import Pace, VirtualClock
     from careflow.core.calls import Call
+    from careflow.core.checkins import Alert
     from careflow.core.rounds import Round
 
 HOUR = 8
+FASTEST = 1000
 BUSY_STEP = 0.12  # virtual seconds at a time while somebody is on the telephone: six frames of sound
 IDLE_STEP = 20.0  # virtual seconds at a time while nobody is
 
@@ -48,26 +50,6 @@ class Morning:
         return Pace(speed=self.speed, step=BUSY_STEP)
 
 
-@dataclass(slots=True)
-class Progress:
-    """Says what happens as it happens, on standard error, so that standard output stays a document."""
-
-    quiet: bool
-    zone: str
-    seen: set[str] = field(default_factory=set)
-    last: str = ""
-
-    def say(self, text: str) -> None:
-        if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    def standing(self, now: datetime, standing: Counter[str]) -> None:
-        text = ", ".join(f"{count} {name}" for name, count in sorted(standing.items()))
-        if text != self.last:
-            self.last = text
-            self.say(f"  {local(now, self.zone)[11:19]}  {text}")
-
-
 async def demo(
     *,
     speed: Annotated[
@@ -82,23 +64,28 @@ async def demo(
     from careflow.telemetry import configure_logging
 
     started = time.monotonic()
+    if not 0 < speed <= FASTEST:
+        raise SettingsError(f"--speed {speed}: accepted are numbers above 0, up to {FASTEST}")
     settings = _settings(data_dir)
-    settings.data_dir.mkdir(parents=True)
-    progress = Progress(quiet=json, zone=settings.time_zone)
-    with (settings.data_dir / "log.jsonl").open("w") as log_file:
+    try:
+        settings.data_dir.mkdir(parents=True)
+    except OSError as error:
+        raise CareflowError(f"--data-dir {settings.data_dir} cannot be made: {error.strerror}") from error
+    with Progress(quiet=json) as progress, (settings.data_dir / "log.jsonl").open("w") as log_file:
         clock = _virtual_morning(settings)
         configure_logging("demo", level=settings.log_level, clock=clock, stream=log_file)
         result = await _morning_round(settings, clock, speed, progress)
     if json:
-        print_json(result | {"seconds": round(time.monotonic() - started, 1)})
+        print_json(result.document | {"seconds": round(time.monotonic() - started, 1)})
     else:
+        result.print()
         print(f"\n{time.monotonic() - started:.0f} s in all; everything is in {settings.data_dir}")
         print("Look further:")
         for words in (
-            "rounds list",
-            "calls list",
-            "calls show CALL --transcript --audio call.wav",
             "alerts list",
+            "calls list",
+            f"calls show {result.worth_hearing} --transcript --audio call.wav",
+            f"rounds show {result.round.id}",
         ):
             print(f"  careflow {words} --data-dir {settings.data_dir}")
 
@@ -126,9 +113,7 @@ def _virtual_morning(settings: Settings) -> VirtualClock:
     return VirtualClock(today.astimezone(UTC))
 
 
-async def _morning_round(
-    settings: Settings, clock: VirtualClock, speed: float, progress: Progress
-) -> dict[str, Any]:
+async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, progress: Progress) -> Result:
     from careflow.app import assembled, bind, trigger_round
     from careflow.fhir.notes import RosterDefaults
     from careflow.fhir.roster import import_paths
@@ -146,7 +131,9 @@ async def _morning_round(
         ticking = asyncio.create_task(clock.run(morning.pace))
         stack.callback(ticking.cancel)
         stop = await stack.enter_async_context(running(assembly.services))
-        progress.say(f"Pulse {settings.pulse_url}, Caller {settings.caller_url}, lab {settings.twilio_url}")
+        progress.happened(
+            f"Pulse {settings.pulse_url}, Caller {settings.caller_url}, lab {settings.twilio_url}"
+        )
         reading = import_paths(
             [roster_path()],
             hospital_id=settings.hospital_id,
@@ -154,77 +141,85 @@ async def _morning_round(
             now=clock.now(),
         )
         await assembly.store.put_patients(reading.patients)
-        progress.say(f"roster: {len(reading.patients)} patients from FHIR bundles")
+        progress.happened(f"roster: {len(reading.patients)} patients from FHIR bundles")
         await clock.sleep((_quarter_past(clock) - clock.now()).total_seconds())
         status, body = await trigger_round(
             settings, HOUR, clock, trigger_type="scheduled", source="careflow-demo"
         )
         if status != 200:
             raise CareflowError(f"Pulse refused the trigger with {status}: {body}")
-        progress.say(
+        progress.happened(
             f"{local(clock.now(), settings.time_zone)}: round {body['roundId']}, {body['patientsQueried']} patients"
             f" queried, {body['callsInitiated']} calls initiated"
         )
         morning.is_open = True
-        round_ = await _followed(assembly, body["roundId"], progress, stop)
-        return await _result(assembly, round_, body, progress)
+        round_ = await followed(
+            assembly.store, settings.hospital_id, body["roundId"], clock.now, progress, stop
+        )
+        if round_ is None:
+            raise KeyboardInterrupt(
+                f"the round stays as far as it came; see careflow rounds list --data-dir {settings.data_dir}"
+            )
+        return await _result(assembly, round_, body)
 
 
 def _quarter_past(clock: VirtualClock) -> datetime:
     return clock.now().replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
-async def _followed(assembly: Assembly, round_id: str, progress: Progress, stop: asyncio.Event) -> Round:
-    """The closed round; what happens until then is told as it happens. Raises KeyboardInterrupt when asked to stop."""
-    store, hospital = assembly.store, assembly.settings.hospital_id
-    while not stop.is_set():
-        counts = await store.count_calls(hospital, round_id)
-        standing = Counter[str]()
-        for (state, outcome, _), count in counts.items():
-            standing[outcome or state] += count
-        for alert in await store.alerts(hospital, round_id=round_id):
-            if alert.id not in progress.seen:
-                progress.seen.add(alert.id)
-                progress.say(
-                    f"  {local(alert.raised_at, progress.zone)[11:19]}  ALERT {alert.kind} {alert.code} (call {alert.call_id})"
-                )
-        progress.standing(assembly.clock.now(), standing)
-        round_ = await store.round(hospital, round_id)
-        if round_ is not None and round_.closed_at is not None:
-            return round_
-        await asyncio.sleep(0.25)
-    raise KeyboardInterrupt
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of the round."""
+
+    round: Round
+    skipped: Mapping[str, int]
+    calls: Sequence[Call]
+    alerts: Sequence[Alert]
+    interactions: int
+
+    @property
+    def worth_hearing(self) -> str:
+        """A call with something in it: the first red flag's, else any that was held."""
+        red = [alert.call_id for alert in self.alerts if alert.kind == "red-flag"]
+        held = [call.id for call in self.calls if call.outcome == "completed"]
+        return (red or held or ["CALL"])[0]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        outcomes = Counter(call.outcome.value for call in self.calls if call.outcome is not None)
+        return {
+            "roundId": self.round.id,
+            "patientsQueried": self.round.patients_queried,
+            "callsInitiated": self.round.calls_initiated,
+            "skipped": self.skipped,
+            "outcomes": dict(sorted(outcomes.items())),
+            "attempts": sum(call.attempts for call in self.calls),
+            "alerts": len(self.alerts),
+        }
+
+    def print(self) -> None:
+        rows = Counter((call.outcome.value if call.outcome else "open", call.reason) for call in self.calls)
+        print_table(
+            "What became of everybody",
+            ("outcome", "reason", "patients"),
+            [(*key, number) for key, number in sorted(rows.items())],
+        )
+        kinds = Counter((alert.kind.value, alert.code) for alert in self.alerts)
+        print_table(
+            "Alerts", ("alert", "code", "how many"), [(*key, number) for key, number in sorted(kinds.items())]
+        )
+        print(
+            f"{len(self.calls)} patients, {sum(call.attempts for call in self.calls)} attempts, "
+            f"{self.interactions} interactions on record"
+        )
 
 
-async def _result(
-    assembly: Assembly, round_: Round, body: dict[str, Any], progress: Progress
-) -> dict[str, Any]:
+async def _result(assembly: Assembly, round_: Round, body: dict[str, Any]) -> Result:
     store, hospital = assembly.store, round_.hospital_id
-    calls = list(await store.calls(hospital, round_.id, limit=10_000))
-    alerts = await store.alerts(hospital, round_id=round_.id)
-    interactions = await store.interactions(hospital, round_id=round_.id)
-    outcomes = Counter(call.outcome.value for call in calls if call.outcome is not None)
-    if not progress.quiet:
-        _print_result(calls, Counter(f"{alert.kind}: {alert.code}" for alert in alerts), len(interactions))
-    return {
-        "roundId": round_.id,
-        "patientsQueried": body["patientsQueried"],
-        "callsInitiated": body["callsInitiated"],
-        "skipped": body["skipped"],
-        "outcomes": dict(sorted(outcomes.items())),
-        "attempts": sum(call.attempts for call in calls),
-        "alerts": len(alerts),
-    }
-
-
-def _print_result(calls: list[Call], alerts: Counter[str], interactions: int) -> None:
-    rows = Counter((call.outcome.value if call.outcome else "open", call.reason) for call in calls)
-    print_table(
-        "What became of everybody",
-        ("outcome", "reason", "patients"),
-        [(*key, count) for key, count in sorted(rows.items())],
-    )
-    print_table("Alerts", ("alert", "how many"), sorted(alerts.items()))
-    print(
-        f"{len(calls)} patients, {sum(call.attempts for call in calls)} attempts, {interactions} interactions on record"
+    return Result(
+        round=round_,
+        skipped=body["skipped"],
+        calls=await store.calls(hospital, round_.id, limit=10_000),
+        alerts=await store.alerts(hospital, round_id=round_.id),
+        interactions=len(await store.interactions(hospital, round_id=round_.id)),
     )

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from threading import Event
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from careflow.cli.context import DataDir, Hospital, Json, NotFound, clock_of, opened
-from careflow.cli.output import plain, print_json, print_table
+from careflow.cli.context import DataDir, Hospital, Json, NotFound, Refused, clock_of, opened, settings_for
+from careflow.cli.output import count, local, plain, print_json, print_table
+from careflow.cli.progress import Progress
 from careflow.core.patients import Patient
-from careflow.errors import CareflowError
+
+if TYPE_CHECKING:
+    from careflow.fhir.notes import RosterDefaults, RosterReading
 
 app = App(
     name="roster",
     help="Import patients from FHIR R4, list them, show one.",
     default_parameter=Parameter(negative=()),
 )
-
-
-class NothingImported(CareflowError):
-    """There was nothing to import."""
 
 
 @app.command(name="import")
@@ -40,46 +41,60 @@ async def import_(
 ) -> None:
     """Import patients; importing again updates them. One line for each thing refused or defaulted."""
     from careflow.fhir.notes import RosterDefaults
-    from careflow.fhir.roster import import_paths
     from careflow.sample import roster_path
 
     sources = [*paths, *((roster_path(),) if sample else ())]
     missing = [str(path) for path in sources if not path.exists()]
     if missing or not sources:
-        raise NothingImported(
+        raise Refused(
             f"not found: {', '.join(missing)}"
             if missing
             else "name a file or folder to import, or use --sample"
         )
-    async with opened(data_dir, hospital, create=True) as context:
-        defaults = RosterDefaults(time_zone=context.settings.time_zone, consent=assume_consent)
-        print(f"reading {len(sources)} path(s)", file=sys.stderr)
-        reading = await asyncio.to_thread(
-            import_paths,
-            sources,
-            hospital_id=context.hospital_id,
-            defaults=defaults,
-            now=clock_of(context.settings).now(),
-        )
+    settings = settings_for(data_dir, hospital)
+    defaults = RosterDefaults(time_zone=settings.time_zone, consent=assume_consent)
+    with Progress(quiet=json) as progress:
+        reading = await _read(sources, settings.hospital_id, defaults, clock_of(settings).now(), progress)
         for note in reading.notes:
-            print(note, file=sys.stderr)
-        counts = await context.store.put_patients(reading.patients)
-        if json:
-            print_json(
-                {
-                    "patients": len(reading.patients),
-                    **plain(counts),
-                    "notes": [plain(n) for n in reading.notes],
-                }
+            progress.happened(str(note))
+        if not reading.patients:
+            raise Refused(
+                "no whole patient was found; the notes above say why",
+                {"patients": 0, "notes": plain(reading.notes)},
             )
-        else:
-            print(
-                f"{len(reading.patients)} patients: {counts.created} new, {counts.updated} updated, "
-                f"{counts.unchanged} unchanged; {len(reading.notes)} notes"
-            )
-            print("Next: careflow rounds run --hour 8 (with careflow up running)")
-    if not reading.patients:
-        raise NothingImported("no whole patient was found; the notes above say why")
+        async with opened(data_dir, hospital, create=True) as context:
+            progress.stands(f"storing {len(reading.patients):,} patients")
+            counts = await context.store.put_patients(reading.patients)
+    if json:
+        print_json({"patients": len(reading.patients), **plain(counts), "notes": plain(reading.notes)})
+    else:
+        print(
+            f"{count(len(reading.patients), 'patient')}: {counts.created:,} new, {counts.updated:,} updated, "
+            f"{counts.unchanged:,} unchanged; {count(len(reading.notes), 'note')}"
+        )
+        print("Next: careflow rounds run --hour 8 (with careflow up running)")
+
+
+async def _read(
+    sources: Sequence[Path], hospital_id: str, defaults: RosterDefaults, now: datetime, progress: Progress
+) -> RosterReading:
+    """The reading, in a thread that ends soon after Ctrl-C: a thread cannot be interrupted, but it reports often."""
+    from careflow.fhir.roster import import_paths
+
+    given_up = Event()
+
+    def told(resources: int, patients: int) -> None:
+        if given_up.is_set():
+            raise KeyboardInterrupt
+        progress.stands(f"read {resources:,} resources of {patients:,} patients")
+
+    try:
+        return await asyncio.to_thread(
+            import_paths, sources, hospital_id=hospital_id, defaults=defaults, now=now, progress=told
+        )
+    except asyncio.CancelledError as error:
+        given_up.set()
+        raise KeyboardInterrupt("nothing was imported") from error
 
 
 @app.command(name="list")
@@ -126,7 +141,9 @@ async def show(
     async with opened(data_dir, hospital) as context:
         patient = await context.store.patient(context.hospital_id, patient_id)
         if patient is None:
-            raise NotFound(f"there is no patient {patient_id!r} in hospital {context.hospital_id!r}")
+            raise NotFound(
+                f"there is no patient {patient_id!r} in hospital {context.hospital_id!r}; see careflow roster list"
+            )
         interactions = await context.store.interactions(context.hospital_id, patient_id)
         if json:
             print_json({"patient": patient, "interactions": interactions})
@@ -140,7 +157,7 @@ async def show(
             [
                 (
                     interaction.round_id,
-                    f"{interaction.started_at:%Y-%m-%d %H:%M} UTC",
+                    local(interaction.started_at, context.settings.time_zone),
                     interaction.disposition,
                     interaction.ending,
                     interaction.triage,

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from careflow.cli.context import DataDir, Hospital, Json, NotFound, clock_of, opened, settings_for
+from careflow.cli.context import (
+    DataDir,
+    Hospital,
+    Json,
+    NotFound,
+    clock_of,
+    must_be_there,
+    opened,
+    settings_for,
+)
 from careflow.cli.output import local, print_json, print_table
+from careflow.cli.progress import Progress, followed
+from careflow.cli.whereabouts import reached
 from careflow.errors import CareflowError
 
 app = App(
@@ -24,6 +38,9 @@ class TriggerRefused(CareflowError):
 async def run(
     *,
     hour: Annotated[int, Parameter(help="The round's schedule hour: 8, 12 or 20.")],
+    follow: Annotated[
+        bool, Parameter(help="Stay, and tell what happens, until the round is closed.")
+    ] = False,
     data_dir: DataDir = None,
     hospital: Hospital = None,
     json: Json = False,
@@ -31,18 +48,43 @@ async def run(
     """Trigger a round on the running Pulse, as the scheduler does: a signed POST. Safe to repeat."""
     from careflow.app import trigger_round
 
-    settings = settings_for(data_dir, hospital)
+    settings = reached(settings_for(data_dir, hospital))
+    if "oidc_issuer" not in settings.model_fields_set:
+        must_be_there(settings)  # with it comes the key that Pulse believes
     status, body = await trigger_round(settings, hour, clock_of(settings), trigger_type="manual")
     if status != 200:
         message = body.get("error", {}).get("message", body)
-        raise TriggerRefused(f"Pulse at {settings.pulse_url} answered {status}: {message}")
-    if json:
+        hint = (
+            f"; does that Pulse run on another data directory than {settings.data_dir}?"
+            if status == 401
+            else ""
+        )
+        raise TriggerRefused(f"Pulse at {settings.pulse_url} answered {status}: {message}{hint}")
+    planned = f"round {body['roundId']}: {body['patientsQueried']} patients queried, {body['callsInitiated']} calls initiated"
+    if follow:
+        with Progress(quiet=json) as progress:
+            progress.happened(planned)
+            await _follow(data_dir, hospital, body["roundId"], progress)
+        await show(body["roundId"], data_dir=data_dir, hospital=hospital, json=json)
+    elif json:
         print_json(body)
-        return
-    print(
-        f"round {body['roundId']}: {body['patientsQueried']} patients queried, {body['callsInitiated']} calls initiated"
-    )
-    print(f"Next: careflow rounds show {body['roundId']}")
+    else:
+        print(planned)
+        print(f"Next: careflow rounds show {body['roundId']}")
+
+
+async def _follow(data_dir: Path | None, hospital: str | None, round_id: str, progress: Progress) -> None:
+    try:
+        async with opened(data_dir, hospital) as context:
+
+            def now() -> datetime:
+                return clock_of(context.settings).now()  # each time: the deployment's may be a fast one
+
+            await followed(context.store, context.hospital_id, round_id, now, progress, asyncio.Event())
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt(
+            f"the round goes on without you; see careflow rounds show {round_id}"
+        ) from error
 
 
 @app.command(name="list")

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from careflow.cli.context import DataDir, Hospital, Json, settings_for
 from careflow.cli.output import print_json
+from careflow.cli.whereabouts import announced
 from careflow.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from careflow.ports import Clock
     from careflow.settings import Settings
 
+FASTEST = 1000  # virtual seconds a real one
 STEP_SECONDS = 0.1  # of virtual time: five frames of sound
 
 Speed = Annotated[
@@ -30,12 +32,16 @@ Speed = Annotated[
 async def up(
     *, speed: Speed = 1.0, data_dir: DataDir = None, hospital: Hospital = None, json: Json = False
 ) -> None:
-    """Start everything on this machine and keep it running until Ctrl-C."""
+    """Start everything on this machine and keep it running until Ctrl-C.
+
+    On a terminal the log goes to log.jsonl in the data directory, and what a person should know is told; elsewhere the
+    log goes to standard error.
+    """
     from careflow.practice import practises
 
     settings = settings_for(data_dir, hospital)
     roles = ("lab", "caller", "pulse") if practises(settings) else ("caller", "pulse")
-    await _run(settings, roles, speed, json)
+    await _run(settings, roles, _clock(settings, speed), speed, json)
 
 
 async def serve(
@@ -47,7 +53,10 @@ async def serve(
     json: Json = False,
 ) -> None:
     """Run one service alone, as its container does. Several on one data directory make one deployment."""
-    await _run(settings_for(data_dir, hospital), (role,), 1.0, json)
+    from careflow.app import clock_for
+
+    settings = settings_for(data_dir, hospital)
+    await _run(settings, (role,), clock_for(settings), 1.0, json)
 
 
 def _clock(settings: Settings, speed: float) -> Clock:
@@ -56,41 +65,56 @@ def _clock(settings: Settings, speed: float) -> Clock:
     from careflow.clock import VirtualClock, published_time
     from careflow.practice import practises
 
-    if not 0 < speed <= 1000:
-        raise SettingsError(f"--speed {speed}: accepted are numbers above 0, up to 1000")
-    if speed == 1.0:
-        return clock_for(settings)
-    if not practises(settings):
-        raise SettingsError("--speed: only the lab's patients live at another speed; real telephones do not")
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if not 1 <= speed <= FASTEST:
+        raise SettingsError(f"--speed {speed}: accepted are numbers from 1 to {FASTEST}")
     path = settings.clock_file or settings.data_dir / "clock"
     now = datetime.now(UTC)
+    ahead = settings.clock_file is None and (published_time(path) or now) > now
+    if speed == 1.0 and not ahead:
+        return clock_for(settings)
+    if not practises(settings):
+        raise SettingsError(
+            f"{settings.data_dir} has lived faster than real time, and real telephones do not: use another data directory"
+            if ahead
+            else "--speed: only the lab's patients live at another speed; real telephones do not"
+        )
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
     return VirtualClock(max(now, published_time(path) or now), path=path)
 
 
-async def _run(settings: Settings, roles: Sequence[str], speed: float, json: bool) -> None:
+async def _run(settings: Settings, roles: Sequence[str], clock: Clock, speed: float, json: bool) -> None:
     from careflow.app import assembled, bind
+    from careflow.cli.terminal import logging_beside
     from careflow.clock import VirtualClock
     from careflow.hosting import running, url_of
-    from careflow.telemetry import configure_logging
+    from careflow.store.locks import hold_role
 
-    clock = _clock(settings, speed)
-    configure_logging("+".join(roles), level=settings.log_level, clock=clock)
-    settings, sockets = bind(settings, roles)
     async with AsyncExitStack() as stack:
+        if len(roles) > 1:
+            stack.enter_context(
+                hold_role(settings.data_dir, "up")
+            )  # before the ports: it knows who is in the way
+        stack.enter_context(logging_beside(settings, "+".join(roles), clock))
+        settings, sockets = bind(settings, roles)
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))
         if isinstance(clock, VirtualClock):
             ticking = asyncio.create_task(_tick(clock, speed))
             stack.callback(ticking.cancel)
         stop = await stack.enter_async_context(running(assembly.services))
         urls = {service.name: url_of(service.socket) for service in assembly.services}
+        stack.enter_context(announced(settings.data_dir, urls))
         if json:
             print_json({"ready": True, "services": urls, "dataDir": str(settings.data_dir)})
         else:
             for name, url in urls.items():
                 print(f"{name:7} {url}", file=sys.stderr)
+            if isinstance(clock, VirtualClock):
+                print(
+                    f"time    {clock.now():%Y-%m-%d %H:%M:%S} UTC, {speed:g} times as fast", file=sys.stderr
+                )
             print(f"data in {settings.data_dir}; Ctrl-C stops, the next start continues", file=sys.stderr)
-        sys.stdout.flush()
+            if len(roles) > 1:
+                print("Next, in another terminal: careflow roster import --sample", file=sys.stderr)
         await stop.wait()
         print("stopping", file=sys.stderr)
 

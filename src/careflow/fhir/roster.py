@@ -34,6 +34,7 @@ from careflow.fhir.standing import (
 )
 
 _HOUR_OF_SLOT = {"morning": 8, "noon": 12, "evening": 20}
+REPORTED_EVERY = 200  # resources: a fraction of a second
 _SUBJECTS = {
     "MedicationRequest": "subject",
     "Condition": "subject",
@@ -71,17 +72,25 @@ class _Entry:
 
 
 def import_paths(
-    paths: Sequence[Path], *, hospital_id: str, defaults: RosterDefaults, now: datetime
+    paths: Sequence[Path],
+    *,
+    hospital_id: str,
+    defaults: RosterDefaults,
+    now: datetime,
+    progress: Callable[[int, int], None] = lambda resources, patients: None,
 ) -> RosterReading:
     """The patients in these files and folders (JSON and NDJSON, also gzipped), as they stand at `now`.
 
     Nothing is raised for what the files hold: everything refused or defaulted is a Note. Of a patient or another resource
     that comes twice, the last counts. When a line of NDJSON or a Bundle entry cannot be read, no patient is taken at all:
-    nobody knows whose it was.
+    nobody knows whose it was. `progress` is told now and then how many resources were read and how many patients are among
+    them; what it raises ends the import.
     """
     gathering = _Gathering(hospital_id, defaults, now, watch_table())
-    for item in read(paths):
+    for number, item in enumerate(read(paths), start=1):
         gathering.take(item)
+        if number % REPORTED_EVERY == 0:
+            progress(number, gathering.patients)
     return gathering.finish()
 
 
@@ -98,6 +107,11 @@ class _Gathering:
         self._ignored: Counter[str] = Counter()
         self._notes: list[Note] = []
         self._export_is_broken = False
+
+    @property
+    def patients(self) -> int:
+        """How many patients there are so far, whole or not."""
+        return len(self._entries)
 
     def take(self, item: Found | Broken | Note) -> None:
         match item:
