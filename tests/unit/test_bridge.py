@@ -365,6 +365,16 @@ class TestTrouble:
             phone.answers = {FIRST: "1", SECOND: "2"}
             assert await hospital.ended() is Ending.COMPLETE
 
+    async def test_words_are_heard_however_much_else_there_is_to_do(self) -> None:
+        hospital = Hospital()
+        hospital.config = replace(hospital.config, conversation=ConversationConfig(inbox_events=0))
+        async with hospital.open(), hospital.call() as phone:
+            await hospital.until(lambda: phone.heard)
+            hospital.speech.listenings[0].says("there was PAIN")
+            await hospital.until(
+                lambda: ("alert stored", AlertKind.RED_FLAG, "chest-pain") in hospital.trace, seconds=5
+            )
+
 
 class TestEnds:
     async def test_a_stop_is_a_hang_up(self, hospital: Hospital) -> None:

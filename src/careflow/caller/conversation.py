@@ -26,6 +26,7 @@ from careflow.core.conversation import (
     Effect,
     Event,
     Finished,
+    Heard,
     HungUp,
     MachineAnswered,
     Pressed,
@@ -310,7 +311,8 @@ class Conversation:
             await self._finish(Finished(Ending.HUNG_UP))
 
     def _tell(self, event: Event | _Expired) -> None:
-        if self._inbox.qsize() >= self._config.inbox_events and not isinstance(event, HungUp):
+        # Words are never dropped: a red flag may be in them, and they come no faster than people speak.
+        if self._inbox.qsize() >= self._config.inbox_events and not isinstance(event, HungUp | Heard):
             self._dropped_events += 1
         else:
             self._inbox.put_nowait(event)
