@@ -12,6 +12,11 @@ from careflow.core.triage import affirmed, assess, watch_for
 from dialogue_kit import MARIA
 
 RED = [
+    ("my chest is killing me", "chest-pain", "no word for pain at all"),
+    ("there's an elephant sitting on my chest", "chest-pain", "how people say it"),
+    ("I wouldn't say no chest pain", "chest-pain", "two negations deny nothing clearly"),
+    ("I can't see out of my right eye", "stroke-signs", "sudden loss of sight"),
+    ("de repente no puedo ver bien", "stroke-signs", "sudden loss of sight"),
     ("I have chest pain", "chest-pain", "plain"),
     ("my chest hurts", "chest-pain", "verb"),
     ("my chest feels tight", "chest-pain", "tight"),

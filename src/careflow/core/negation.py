@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from careflow.core.words import FILLERS, PUNCTUATION
 
 _NEGATORS = frozenset(
-    "no not don't doesn't didn't haven't hasn't hadn't isn't aren't wasn't weren't ain't can't cannot couldn't "
+    "no not don't doesn't didn't haven't hasn't hadn't isn't aren't wasn't weren't ain't can't cannot couldn't wouldn't "
     "without never none neither nor zero nope nah denies deny sin ni ningun ninguna ninguno nada nunca tampoco jamas".split()
 )
 _CONCORD = frozenset("no none never nor neither ni ningun ninguna ninguno nada nunca tampoco jamas".split())

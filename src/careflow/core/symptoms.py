@@ -51,6 +51,7 @@ GENERAL: tuple[Symptom, ...] = (
     _symptom(
         "chest-pain", _C, "chest pain", "dolor en el pecho",
         "chest pain*|hurt*|ache*|aching|tight*|pressure|heav*|squeez*|burn*|crush*|discomfort|pressing|sore|stab*",
+        "chest killing|bother*|elephant|weight|brick|sitting|funny|bad|wrong",
         "=heart attack", "heart hurts|pain|pains|hurting",
         "pecho dol*|duel*|apret*|aprieta|presion|opresion|pesad*|ard*|oprim*|molest*|punzad*",
         "=ataque al corazon", "=ataque cardiaco", "infarto", "corazon duele|dolor",
@@ -72,7 +73,8 @@ GENERAL: tuple[Symptom, ...] = (
         "debilidad repentina de un lado o dificultad para hablar",
         "face|mouth droop*|numb*|lopsided|crooked", "side|arm numb*|weak*|paraly*|droop*", "speech|words slur*",
         "slurred", "slurring", "=can't|cannot move my arm|leg|side|hand", "=can't|cannot speak|talk properly|clearly",
-        "=can't|cannot see anything|clearly|straight", "=lost my vision|speech", "stroke having|think|like|symptom*",
+        "=can't|cannot see anything|clearly|straight|out|from", "=lost my vision|speech", "vision double|gone|half|sudden*",
+        "=going|gone|went blind", "=no puedo ver", "vista perd*|doble|repentin*", "stroke having|think|like|symptom*",
         "headache worst|sudden|thunderclap",
         "cara|boca caid*|torcid*|dormid*|adormec*|chueca|entumec*|paraliz*",
         "brazo|lado dormid*|adormec*|debil*|entumec*|paraliz*", "hablar|habla|lengua arrastr*|trabad*|enred*",

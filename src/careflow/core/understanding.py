@@ -1,6 +1,5 @@
 # ruff: noqa: SIM905 - long lists of words read better as text than as quoted items
-"""What heard words mean: an answer to the question asked, or a wish that outranks it. English and "
-"Spanish, no guessing."""
+"""What heard words mean: an answer to the question asked, or a wish that outranks it. English and Spanish, no guessing."""
 
 from __future__ import annotations
 
@@ -47,8 +46,10 @@ class Intent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """`mentions` are all symptoms spoken of; they count whatever `intent` and `meaning` say. `words` is what "
-    "was said, cleaned."""
+    """What was understood.
+
+    `mentions` are all symptoms spoken of; they count whatever `intent` and `meaning` say. `words` is what was said, cleaned.
+    """
 
     meaning: Meaning
     number: Decimal | None = None
@@ -248,8 +249,7 @@ def understand(
 
 
 def _once(said: tuple[str, ...]) -> tuple[str, ...]:
-    """Words that are one phrase two or more times over, once: realtime transcripts triplicate "
-    "(reference/elevenlabs.md)."""
+    """Words that are one phrase two or more times over, once: realtime transcripts triplicate."""
     for length in range(1, len(said) // 2 + 1):
         if len(said) % length == 0 and said == said[:length] * (len(said) // length):
             return said[:length]
