@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -24,9 +25,9 @@ Convert = Callable[[Any], Any]
 class Codec(Generic[T]):
     """Turns records of one frozen dataclass into documents and back.
 
-    Instants become RFC 3339 text in UTC, times and dates ISO 8601 text, enums their value, sets sorted lists, tuples of
-    (text, value) pairs an object. A key that a document lacks takes the field's default, so that fields can be
-    added; a key that the record lacks is ignored, so that fields can be dropped.
+    Instants become RFC 3339 text in UTC, times and dates ISO 8601 text, durations microseconds, bytes base64 text, enums
+    their value, sets sorted lists, mappings and tuples of (text, value) pairs an object. A key that a document lacks takes
+    the field's default, so that fields can be added; a key that the record lacks is ignored, so that fields can be dropped.
     """
 
     def __init__(self, kind: type[T]) -> None:
@@ -83,6 +84,7 @@ def _instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat()
 
 
+_MICROSECOND = timedelta(microseconds=1)
 _PLAIN: dict[Any, tuple[Convert | None, Convert | None]] = {
     str: (None, None),
     int: (None, None),
@@ -91,6 +93,8 @@ _PLAIN: dict[Any, tuple[Convert | None, Convert | None]] = {
     datetime: (_instant, datetime.fromisoformat),
     date: (date.isoformat, date.fromisoformat),
     time: (time.isoformat, time.fromisoformat),
+    timedelta: (lambda value: value // _MICROSECOND, lambda count: count * _MICROSECOND),
+    bytes: (lambda value: base64.b64encode(value).decode(), base64.b64decode),
 }
 
 
@@ -102,6 +106,8 @@ def _converters(hint: Any) -> tuple[Convert | None, Convert | None]:
     if origin in (types.UnionType, typing.Union):
         (inner,) = [argument for argument in arguments if argument is not type(None)]
         return _converters(inner)
+    if origin is Mapping:
+        return dict, dict
     if origin is frozenset:
         encode, decode = _each(arguments[0])
         return lambda values: sorted(encode(values)), lambda values: frozenset(decode(values))
