@@ -408,6 +408,9 @@ async def test_a_call_that_the_provider_does_not_know_is_ended(here: World) -> N
     order, sid = await dialled(here, desk)
     del here.phone.calls[sid]
     await here.pass_time(desk.settle_all())
+    assert (await here.attempt(order)).state is AttemptState.DIALLED, "it may not be found yet"
+    here.clock.advance(here.limits.unknown_for.total_seconds())
+    await here.pass_time(desk.settle_all())
     assert (await here.attempt(order)).failure == "unknown-call"
 
 

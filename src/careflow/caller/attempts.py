@@ -380,7 +380,7 @@ class AttemptDesk:
             or attempt.state is AttemptState.ENDED
         ):
             return
-        overdue = self._clock.now() - attempt.intended_at >= self._limits.attempt_deadline
+        age = self._clock.now() - attempt.intended_at
         try:
             if attempt.call_sid is None:
                 await self._dialler.reconcile(attempt)
@@ -389,16 +389,17 @@ class AttemptDesk:
                     return
                 attempt = found
             if attempt.call_sid is not None and attempt.state is not AttemptState.ENDED:
-                await self._settle_call(attempt, attempt.call_sid, overdue=overdue)
+                await self._settle_call(attempt, attempt.call_sid, age)
         except ProviderError as error:
             log.warning("attempt %s: cannot be settled now, code %s", attempt.id, error.code)
 
-    async def _settle_call(self, attempt: Attempt, call_sid: str, *, overdue: bool) -> None:
+    async def _settle_call(self, attempt: Attempt, call_sid: str, age: timedelta) -> None:
         call = await self._phone.fetch(call_sid)
         if call is None:
-            await self._endings.end(
-                attempt, lambda now: CANCELLED if now.cancel_requested_at else failed("unknown-call")
-            )
+            if age >= self._limits.unknown_for:  # before that it may only not be found yet, and be ringing
+                await self._endings.end(
+                    attempt, lambda now: CANCELLED if now.cancel_requested_at else failed("unknown-call")
+                )
         elif call.status in FINAL:
             if call.answered_by:
                 await self.machine(attempt.id, call.answered_by, call_sid)
