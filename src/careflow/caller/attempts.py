@@ -406,7 +406,7 @@ class AttemptDesk:
             await self._endings.over(attempt, call.status, "")
         elif attempt.cancel_requested_at is not None:
             await self._endings.hang_up_and_end(attempt, CANCELLED)
-        elif overdue:
+        elif age >= self._limits.attempt_deadline:
             picked_up = attempt.state is AttemptState.ANSWERED or call.status == "in-progress"
             await self._endings.hang_up_and_end(attempt, INTERRUPTED if picked_up else failed("deadline"))
         elif call.status in ("queued", "initiated") and self._clock.now() >= attempt.not_after:
