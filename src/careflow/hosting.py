@@ -67,6 +67,7 @@ class Service:
     socket: socket.socket
     prepare: Sequence[Callable[[], Awaitable[None]]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    http: type[asyncio.Protocol] | str = "auto"  # what reads the socket, in uvicorn's terms
 
 
 class _Server(uvicorn.Server):
@@ -125,6 +126,7 @@ def _server(service: Service, body_seconds: float) -> _Server:
             access_log=False,
             log_config=None,
             lifespan="auto",
+            http=service.http,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ws="websockets-sansio",
             ws_per_message_deflate=False,  # mu-law does not compress, and 50 frames a second a call cost enough
