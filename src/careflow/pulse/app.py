@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
-import structlog
-from fastapi import FastAPI, Path, Query, Request
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from careflow.auth.middleware import Rule
 from careflow.core.retry import RetryPolicy
-from careflow.core.rounds import Execution, Round
 from careflow.ports import CallerAgent, Clock, Store, TaskQueue
 from careflow.pulse import errors
 from careflow.pulse.calling import CallHandler, Handled
-from careflow.pulse.card import agent_card
+from careflow.pulse.card import A2A_PATH, agent_card
 from careflow.pulse.closing import Closed, Closer
 from careflow.pulse.payload import (
     HOSPITAL_ID,
@@ -31,7 +30,9 @@ from careflow.pulse.payload import (
     trigger_of,
 )
 from careflow.pulse.planning import Planner
+from careflow.pulse.progress import as_it_stands, planned_answer
 from careflow.pulse.recovery import Recovery
+from careflow.pulse.triggering import Triggering
 from careflow.settings import Settings
 
 OPEN_ROUND_RETRY_SECONDS = 90
@@ -49,6 +50,7 @@ def pulse_rules(settings: Settings) -> tuple[Rule, ...]:
     readers = scheduler | queue | {settings.pulse_account}
     return (
         Rule(path="/", methods=post, accounts=scheduler, audience=audience),
+        Rule(path=A2A_PATH, methods=post, accounts=scheduler, audience=audience),
         Rule(path="/tasks/*", methods=post, accounts=queue, audience=audience),
         Rule(path="/rounds/*", methods=get, accounts=readers, audience=audience),
     )
@@ -85,7 +87,7 @@ def create_pulse(
         batch=batch,
     )
     recovery = Recovery(store, queue, clock, planner, closer, batch=batch)
-    log = structlog.get_logger("careflow.pulse")
+    triggering = Triggering(store, planner, closer, clock, ids=ids)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -120,38 +122,10 @@ def create_pulse(
     )
     async def trigger(request: Request) -> JSONResponse:
         payload = await read_body(request, TriggerPayload, settings)
-        wanted = trigger_of(payload, settings)
-        received_at = clock.now()
-        await closer.settle_older_rounds()
-        round_ = await planner.run(wanted)
-        execution = Execution(
-            id=ids(),
-            hospital_id=round_.hospital_id,
-            round_id=round_.id,
-            received_at=received_at,
-            finished_at=clock.now(),
-            trigger_type=wanted.trigger_type,
-            source=wanted.source,
-            schedule_hour=wanted.schedule_hour,
-            job_name=request.headers.get("x-cloudscheduler-jobname", "")[:500],
-            patients_queried=round_.patients_queried,
-            calls_initiated=round_.calls_initiated,
-            skipped=sum(count for _, count in round_.skipped),
+        job_name = request.headers.get("x-cloudscheduler-jobname", "")
+        return JSONResponse(
+            planned_answer(await triggering.receive(trigger_of(payload, settings), job_name=job_name))
         )
-        await store.add_execution(execution)
-        log.info(
-            "Scheduled rounds triggered",
-            source=wanted.source,
-            scheduleHour=wanted.schedule_hour,
-            patientsQueried=round_.patients_queried,
-            callsInitiated=round_.calls_initiated,
-            roundId=round_.id,
-            executionId=execution.id,
-            environment=wanted.environment,
-            hospitalId=round_.hospital_id,
-            triggerType=wanted.trigger_type,
-        )
-        return JSONResponse(_planned(round_))
 
     @app.post(
         "/tasks/call",
@@ -219,7 +193,7 @@ def create_pulse(
         round_ = await store.round(hospital_id or settings.hospital_id, round_id)
         if round_ is None:
             raise _unknown_round()
-        return JSONResponse(await _as_it_stands(store, round_))
+        return JSONResponse(await as_it_stands(store, round_))
 
     @app.get("/healthz", summary="The process answers", responses=_answers("Alive", _status("ok")))
     async def healthz() -> dict[str, str]:
@@ -236,47 +210,21 @@ def create_pulse(
 
     @app.get("/.well-known/agent-card.json", summary="The A2A agent card")
     async def card() -> dict[str, Any]:
-        return agent_card(version=app.version)
+        return agent_card(version=app.version, url=settings.pulse_url)
+
+    @cache
+    def rounds_by_a2a() -> Callable[[Request], Awaitable[Response]]:
+        from careflow.pulse.a2a import round_endpoint
+
+        return round_endpoint(triggering, store, clock, settings)
+
+    @app.post(A2A_PATH, include_in_schema=False)
+    async def a2a(request: Request) -> Response:
+        # Loading the SDK's server takes longer than a cold start may: the first request pays for it, and holds up no other.
+        endpoint = await asyncio.to_thread(rounds_by_a2a)
+        return await endpoint(request)
 
     return app
-
-
-def _planned(round_: Round) -> dict[str, Any]:
-    return {
-        "roundId": round_.id,
-        "status": "planned",
-        "patientsQueried": round_.patients_queried,
-        "callsInitiated": round_.calls_initiated,
-        "skipped": dict(round_.skipped),
-    }
-
-
-async def _as_it_stands(store: Store, round_: Round) -> dict[str, Any]:
-    """The stored answer, the window, and the calls counted now."""
-    counts = await store.count_calls(round_.hospital_id, round_.id)
-    states: dict[str, int] = {}
-    outcomes: dict[str, int] = {}
-    for (state, outcome, _reason), count in sorted(counts.items()):
-        states[state] = states.get(state, 0) + count
-        if outcome:
-            outcomes[outcome] = outcomes.get(outcome, 0) + count
-    return _planned(round_) | {
-        "status": _status_of(round_),
-        "hospitalId": round_.hospital_id,
-        "scheduleHour": round_.schedule_hour,
-        "timezone": round_.time_zone,
-        "localDate": round_.local_date.isoformat(),
-        "windowStart": round_.window_start.isoformat(),
-        "windowEnd": round_.window_end.isoformat(),
-        "calls": states,
-        "outcomes": outcomes,
-    }
-
-
-def _status_of(round_: Round) -> str:
-    if round_.closed_at is not None:
-        return "closed"
-    return "planned" if round_.planned_at is not None else "planning"
 
 
 def _unknown_round() -> Refused:

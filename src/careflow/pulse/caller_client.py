@@ -1,4 +1,4 @@
-"""The Caller as Pulse sees it: an A2A 1.0 client on the a2a-sdk. The only file of Pulse that knows the protocol.
+"""The Caller as Pulse sees it: an A2A 1.0 client on the a2a-sdk. With a2a.py, the only file of Pulse that knows the protocol.
 
 The message id is the attempt's id and so is the task's, so sending again finds the same attempt (docs/building.md).
 """

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+A2A_PATH = "/a2a"
 
-def agent_card(*, version: str) -> dict[str, Any]:
-    """The card as served. Pulse is an A2A client; it lists no interface and no skill until it serves one."""
+
+def agent_card(*, version: str, url: str) -> dict[str, Any]:
+    """The card as served by the Pulse at `url`: one interface, one skill (`a2a.py`)."""
     return {
         "name": "CareFlow Pulse",
         "description": "Plans the check-in rounds of a hospital and sees every patient's call through to its outcome.",
         "version": version,
-        "supportedInterfaces": [],
-        "capabilities": {"streaming": False, "pushNotifications": False, "extendedAgentCard": False},
+        "supportedInterfaces": [
+            {"url": url + A2A_PATH, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+        ],
+        "capabilities": {"streaming": True, "pushNotifications": False, "extendedAgentCard": False},
         "defaultInputModes": ["application/json"],
         "defaultOutputModes": ["application/json"],
-        "skills": [],
+        "skills": [
+            {
+                "id": "run-round",
+                "name": "Run a round",
+                "description": (
+                    "Opens and plans the round of an hour, or finds it, and streams its progress until everybody has an "
+                    "outcome. One data part: scheduleHour, and what else POST / takes."
+                ),
+                "tags": ["rounds", "check-in"],
+                "examples": ['{"scheduleHour": "8"}'],
+            }
+        ],
         "securitySchemes": {
             "oidc": {
                 "openIdConnectSecurityScheme": {

@@ -133,18 +133,24 @@ async def read_body(request: Request, model: type[_Model], settings: Settings) -
     if media_type != "application/json":
         raise Refused(415, "unsupported-media-type", "Content-Type: accepted: application/json")
     try:
-        value = strict_json.parse(await _read_bounded(request))
+        value = strict_json.parse(await read_bounded(request))
     except ValueError as error:
         raise Refused(400, "malformed-json", f"body: {error}; accepted: a JSON object in UTF-8") from None
     if not isinstance(value, dict):
         raise Refused(400, "invalid-value", f"body: got {_class_of(value)}; accepted: a JSON object")
+    return checked(value, model, settings)
+
+
+def checked(value: Mapping[str, Any], model: type[_Model], settings: Settings) -> _Model:
+    """The object as `model`. Raises Refused (400) naming the first bad field and what is accepted."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise _refusal(error.errors(include_url=False)[0], model, settings) from None
 
 
-async def _read_bounded(request: Request) -> bytes:
+async def read_bounded(request: Request) -> bytes:
+    """The body, of at most `MAX_BODY_BYTES`. Raises Refused: 413, or 400 when the client went away."""
     body = bytearray()
     try:
         async for chunk in request.stream():
