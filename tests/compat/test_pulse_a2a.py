@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from a2a.client import A2AClientError, Client, ClientConfig, create_client
 from a2a.helpers import get_data_parts, new_data_part
+from a2a.server.context import ServerCallContext
 from a2a.types import (
     CancelTaskRequest,
     GetTaskRequest,
@@ -43,6 +44,8 @@ from a2a.utils.errors import (
 from careflow.auth.issuer import LocalIssuer
 from careflow.auth.middleware import RequireToken
 from careflow.auth.setup import verifier
+from careflow.core.rounds import Trigger
+from careflow.pulse.a2a import RoundTasks
 from careflow.pulse.app import PUBLIC_PATHS, pulse_rules
 from pulse_world import ROUND_ID, WINDOW_END, World, patient, world
 
@@ -161,28 +164,28 @@ async def test_cutting_the_stream_changes_nothing(here: World) -> None:
     assert len(here.caller.dialled) == 2
 
 
-async def test_a_client_that_leaves_while_the_round_is_planned_leaves_a_planned_round(here: World) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
-    candidates = here.store.candidates
+class SlowTriggering:
+    """Plans when it is let, and says so."""
 
-    async def slow(*args: Any, **kwargs: Any) -> Any:
-        began.set()
-        await go_on.wait()
-        return await candidates(*args, **kwargs)
+    def __init__(self) -> None:
+        self.began, self.go_on, self.planned = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    here.store.candidates = slow  # type: ignore[method-assign]
-    async with served(here) as pulse:
-        asking = asyncio.ensure_future(anext(pulse.client.send_message(morning())))
-        await began.wait()
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        await asyncio.sleep(0.05)  # until the server has seen it
-        go_on.set()
-        async with asyncio.timeout(5):
-            while (round_ := await here.store.round("default", ROUND_ID)) is None or not round_.planned_at:
-                await asyncio.sleep(0.005)
-    assert (round_.patients_queried, round_.calls_initiated) == (3, 2)
-    assert [one.source for one in await here.store.executions("default")] == ["a2a"]
+    async def receive(self, wanted: Trigger, *, job_name: str = "") -> Any:
+        self.began.set()
+        await self.go_on.wait()
+        self.planned.set()
+
+
+async def test_planning_goes_on_when_its_request_is_dropped(here: World) -> None:
+    slow = SlowTriggering()
+    tasks = RoundTasks(slow, here.store, here.clock, here.settings, poll_seconds=1.0)  # type: ignore[arg-type]
+    asking = asyncio.ensure_future(anext(tasks.on_message_send_stream(morning(), ServerCallContext())))
+    await slow.began.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    slow.go_on.set()
+    async with asyncio.timeout(2):
+        await slow.planned.wait()
 
 
 async def test_a_restarted_pulse_answers_for_the_rounds_of_the_one_before(here: World) -> None:
