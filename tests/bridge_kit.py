@@ -162,6 +162,7 @@ class FakeDesk:
         self.refusals: deque[str] = deque()
         self.ends: list[object] = []
         self.streams_over = 0
+        self.left_alerts: list[tuple[AlertKind, str]] = []
         self.changed = asyncio.Event()
 
     def change(self, stored: Attempt) -> None:
@@ -190,12 +191,21 @@ class FakeDesk:
         await self.clock.sleep(self.alert_seconds)
         self.trace.append(("alert stored", kind, code))
 
-    async def conversation_over(self, attempt_id: str, finished: Finished, check_in: CheckIn | None) -> None:
+    async def conversation_over(
+        self,
+        attempt_id: str,
+        finished: Finished,
+        check_in: CheckIn | None,
+        alerts: Sequence[tuple[AlertKind, str]],
+    ) -> None:
         self._refuse("over")
+        self.left_alerts = list(alerts)
         self.trace.append(("over", finished.ending))
         self.ends.append(finished.ending)
 
-    async def conversation_broken(self, attempt_id: str, check_in: CheckIn | None) -> None:
+    async def conversation_broken(
+        self, attempt_id: str, check_in: CheckIn | None, alerts: Sequence[tuple[AlertKind, str]] = ()
+    ) -> None:
         self.trace.append("broken")
         self.ends.append("broken")
 

@@ -320,6 +320,15 @@ class TestRedFlag:
         done = [item[0] for item in hospital.trace if isinstance(item, tuple) and item[0] != "media"]
         assert done == ["alert stored", "over"], "no checkpoint may say that the alert is stored before it is"
 
+    async def test_an_alert_that_could_not_be_stored_is_stored_with_the_end(self) -> None:
+        hospital = Hospital()
+        hospital.config = replace(hospital.config, conversation=ConversationConfig(record_seconds=2))
+        hospital.desk.alert_seconds = 10**6
+        async with hospital.open(), hospital.call() as phone:
+            phone.answers = {FIRST: spoken_by_patient("PAIN")}
+            assert await hospital.ended() is Ending.ESCALATED
+        assert hospital.desk.left_alerts == [(AlertKind.RED_FLAG, "chest-pain")]
+
 
 class TestTrouble:
     async def test_without_speech_to_text_the_call_goes_on_by_key(self, hospital: Hospital) -> None:

@@ -544,3 +544,19 @@ async def test_a_call_that_the_provider_begins_to_dial_after_its_time_is_taken_b
     await desk.status(order.attempt_id, begun.attempt.call_sid, "initiated")
     assert (await here.attempt(order)).failure == "queued-too-long"
     assert here.phone.live == []
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_alerts_left_over_are_stored_in_the_write_that_ends_the_attempt(
+    here: World, broken: bool
+) -> None:
+    desk = here.desk()
+    order, _ = await talking(here, desk)
+    stored_before = (AlertKind.RED_FLAG, "chest-pain")
+    await desk.raise_alert(order.attempt_id, *stored_before)
+    left = [stored_before, (AlertKind.WARNING, "dizzy")]
+    if broken:
+        await desk.conversation_broken(order.attempt_id, None, left)
+    else:
+        await desk.conversation_over(order.attempt_id, Finished(ending=Ending.ESCALATED), None, left)
+    assert [(one.kind, one.code) for one in await here.store.alerts("h1")] == left

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from careflow.caller.book import AttemptBook
+from careflow.caller.book import AttemptBook, alert_of
 from careflow.caller.dialling import Dialler, Limits
 from careflow.caller.endings import Endings, opt_out
 from careflow.caller.recovery import Recovery
@@ -26,7 +26,7 @@ from careflow.caller.verdicts import (
 )
 from careflow.caller.watch import Watch
 from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending, move
-from careflow.core.checkins import Alert, AlertKind, CheckIn
+from careflow.core.checkins import AlertKind, CheckIn
 from careflow.core.conversation import Finished
 from careflow.core.patients import Patient, SkipReason, bar
 from careflow.core.slots import local_instant, within_calling_hours
@@ -35,6 +35,7 @@ from careflow.ports import AttemptOrder, Began, BeginResult, Clock, Phone, Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Alerts = Sequence[tuple[AlertKind, str]]
 
 _NUMBER_CHANGED = "number-changed"
 _LATE_START = timedelta(seconds=10)  # a call still queued so long after `not_after` is taken back
@@ -292,28 +293,16 @@ class AttemptDesk:
         attempt = await self._store.attempt(attempt_id)
         if attempt is None:
             raise CareflowError(f"attempt {attempt_id!r} is unknown: no alert can be raised for it")
-        await self._store.add_alert(
-            Alert(
-                id=f"{attempt_id}-{kind.value}-{code}",
-                hospital_id=attempt.hospital_id,
-                round_id=attempt.round_id,
-                call_id=attempt.call_id,
-                attempt_id=attempt_id,
-                patient_id=attempt.patient_id,
-                kind=kind,
-                code=code,
-                raised_at=self._clock.now(),
-            )
-        )
+        await self._store.add_alert(alert_of(attempt, kind, code, self._clock.now()))
 
     async def conversation_over(
-        self, attempt_id: str, finished: Finished, check_in: CheckIn | None
+        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts = ()
     ) -> Attempt | None:
-        """Store the conversation's result with everything it leaves, then hang up."""
-        return await self._shielded(self._conversation_over(attempt_id, finished, check_in))
+        """Store the conversation's result with everything it leaves, then hang up. `alerts` are those not stored before."""
+        return await self._shielded(self._conversation_over(attempt_id, finished, check_in, alerts))
 
     async def _conversation_over(
-        self, attempt_id: str, finished: Finished, check_in: CheckIn | None
+        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts
     ) -> Attempt | None:
         def verdict(attempt: Attempt) -> Verdict:
             identified = check_in is not None and check_in.identity_confirmed
@@ -330,17 +319,22 @@ class AttemptDesk:
             verdict,
             check_in=check_in,
             do_not_call=lambda attempt: opt_out(attempt, finished),
+            alerts=alerts,
         )
         return await self._let_go(attempt_id, attempt)
 
-    async def conversation_broken(self, attempt_id: str, check_in: CheckIn | None = None) -> Attempt | None:
+    async def conversation_broken(
+        self, attempt_id: str, check_in: CheckIn | None = None, alerts: Alerts = ()
+    ) -> Attempt | None:
         """Our side failed for good in the middle: store what there is, then hang up. A nurse takes over from here."""
-        return await self._shielded(self._conversation_broken(attempt_id, check_in))
+        return await self._shielded(self._conversation_broken(attempt_id, check_in, alerts))
 
-    async def _conversation_broken(self, attempt_id: str, check_in: CheckIn | None) -> Attempt | None:
+    async def _conversation_broken(
+        self, attempt_id: str, check_in: CheckIn | None, alerts: Alerts
+    ) -> Attempt | None:
         attempt = await self._store.attempt(attempt_id)
         if attempt is not None:
-            attempt = await self._endings.interrupted(attempt, check_in)
+            attempt = await self._endings.interrupted(attempt, check_in, alerts)
         return await self._let_go(attempt_id, attempt)
 
     async def _let_go(self, attempt_id: str, attempt: Attempt | None) -> Attempt | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from careflow.caller.verdicts import Verdict
 from careflow.caller.watch import Watch
 from careflow.core import attempts
 from careflow.core.attempts import Attempt, AttemptState
-from careflow.core.checkins import CheckIn, Interaction
+from careflow.core.checkins import Alert, AlertKind, CheckIn, Interaction
 from careflow.core.patients import DoNotCall
 from careflow.errors import StoreError
 from careflow.ports import Clock, Store
@@ -48,6 +49,7 @@ class AttemptBook:
         *,
         check_in: CheckIn | None = None,
         do_not_call: Callable[[Attempt], DoNotCall | None] = lambda _: None,
+        alerts: Sequence[tuple[AlertKind, str]] = (),
     ) -> Attempt | None:
         """End the attempt with everything it leaves, unless it had ended or `verdict` is None. The attempt as now stored."""
         while True:
@@ -69,6 +71,7 @@ class AttemptBook:
                 interaction=interaction(ended, check_in),
                 check_in=check_in,
                 do_not_call=do_not_call(ended),
+                alerts=[alert_of(ended, kind, code, self.clock.now()) for kind, code in alerts],
             ):
                 self.watch.notify(attempt_id)
                 return replace(ended, version=attempt.version + 1)
@@ -77,6 +80,21 @@ class AttemptBook:
         """Those of the SIDs that are stored with another attempt."""
         owners = [(sid, await self.store.attempt_of_call_sid(sid)) for sid in call_sids]
         return {sid for sid, owner in owners if owner is not None and owner.id != attempt.id}
+
+
+def alert_of(attempt: Attempt, kind: AlertKind, code: str, now: datetime) -> Alert:
+    """The attempt's alert; the same cause has the same id, and so is raised once."""
+    return Alert(
+        id=f"{attempt.id}-{kind.value}-{code}",
+        hospital_id=attempt.hospital_id,
+        round_id=attempt.round_id,
+        call_id=attempt.call_id,
+        attempt_id=attempt.id,
+        patient_id=attempt.patient_id,
+        kind=kind,
+        code=code,
+        raised_at=now,
+    )
 
 
 def interaction(attempt: Attempt, check_in: CheckIn | None) -> Interaction:

@@ -49,6 +49,8 @@ SERVICE_RESTART = 1012  # our own server ends its sockets, because it shuts down
 
 log = structlog.get_logger(__name__)
 
+Alerts = Sequence[tuple[AlertKind, str]]
+
 
 class WireClosed(CareflowError):
     """The media socket is closed."""
@@ -108,12 +110,14 @@ class Desk(Protocol):
     async def raise_alert(self, attempt_id: str, kind: AlertKind, code: str) -> object: ...
 
     async def conversation_over(
-        self, attempt_id: str, finished: Finished, check_in: CheckIn | None
+        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts
     ) -> object:
-        """Record the end and hang up. Does nothing when the attempt has ended."""
+        """Record the end, with the alerts that are not stored yet, and hang up. Does nothing when the attempt has ended."""
         ...
 
-    async def conversation_broken(self, attempt_id: str, check_in: CheckIn | None) -> object:
+    async def conversation_broken(
+        self, attempt_id: str, check_in: CheckIn | None, alerts: Alerts = ()
+    ) -> object:
         """Our side failed in the middle; what follows on the telephone is the TwiML's matter."""
         ...
 
@@ -196,6 +200,7 @@ class Conversation:
         self._finished: Finished | None = None
         self._end_dealt_with = False
         self._hung_up = False
+        self._unstored: list[RaiseAlert] = []
         self._storing: list[asyncio.Task[None]] = []
         self._timer: asyncio.Task[None] | None = None
         self._awaited: _Expired | None = None  # the Await in force
@@ -233,7 +238,11 @@ class Conversation:
         try:
             how = await self._hold()
             if how == "broken":
-                await self._record(lambda: self._desk.conversation_broken(self._attempt.id, self._check_in()))
+                await self._record(
+                    lambda: self._desk.conversation_broken(
+                        self._attempt.id, self._check_in(), self._unstored_alerts()
+                    )
+                )
             elif how == "lost":
                 # When the patient hung up, Twilio itself knows it only a moment after the socket broke.
                 await self._clock.sleep(self._config.lost_seconds)
@@ -415,6 +424,7 @@ class Conversation:
 
         The storing goes on in the background until it succeeds, whatever becomes of this conversation.
         """
+        self._unstored.append(alert)
         storing = self._background.start(self._store_alert(alert))
         self._storing.append(storing)
         if not await self._alerts_stored(self._config.alert_seconds) or storing.exception() is not None:
@@ -443,13 +453,14 @@ class Conversation:
         while True:
             try:
                 await self._desk.raise_alert(self._attempt.id, alert.kind, alert.code)
+                self._unstored.remove(alert)
                 return
             except StoreUnavailable:
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, 30.0)
 
     async def _save(self) -> None:
-        if not await self._alerts_stored(0):
+        if self._unstored:
             return  # a checkpoint says that its alerts are stored: a resume must raise this one again
         for _ in range(self._config.save_tries):
             try:
@@ -465,8 +476,15 @@ class Conversation:
         self._stop_waiting()
         check_in = self._check_in()
         await self._alerts_stored(self._config.record_seconds)
-        await self._record(lambda: self._desk.conversation_over(self._attempt.id, finished, check_in))
+        await self._record(
+            lambda: self._desk.conversation_over(
+                self._attempt.id, finished, check_in, self._unstored_alerts()
+            )
+        )
         self._end_dealt_with = True
+
+    def _unstored_alerts(self) -> Alerts:
+        return [(alert.kind, alert.code) for alert in self._unstored]
 
     def _check_in(self) -> CheckIn | None:
         return self._talk.check_in(self._attempt, self._clock.now())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from careflow.caller.book import AttemptBook
 from careflow.caller.dialling import Dialler, Limits
@@ -11,7 +11,7 @@ from careflow.caller.recovery import Recovery
 from careflow.caller.stream_pass import StreamPass
 from careflow.caller.verdicts import CANCELLED, INTERRUPTED, PROGRESS, Verdict, failed, final_verdict
 from careflow.core.attempts import MOVES, Attempt, AttemptState, Disposition, Ending, move
-from careflow.core.checkins import CheckIn
+from careflow.core.checkins import AlertKind, CheckIn
 from careflow.core.conversation import Finished
 from careflow.core.patients import DoNotCall
 from careflow.errors import ProviderError
@@ -74,10 +74,15 @@ class Endings:
             return attempt
         return await self.end(attempt, lambda _: verdict)
 
-    async def interrupted(self, attempt: Attempt, check_in: CheckIn | None = None) -> Attempt | None:
+    async def interrupted(
+        self,
+        attempt: Attempt,
+        check_in: CheckIn | None = None,
+        alerts: Sequence[tuple[AlertKind, str]] = (),
+    ) -> Attempt | None:
         """End the attempt as failed on our side in the middle of the conversation."""
         return await self.end(
-            attempt, lambda now: CANCELLED if now.cancel_requested_at else INTERRUPTED, check_in
+            attempt, lambda now: CANCELLED if now.cancel_requested_at else INTERRUPTED, check_in, alerts
         )
 
     async def end(
@@ -85,6 +90,7 @@ class Endings:
         attempt: Attempt,
         verdict: Callable[[Attempt], Verdict | None],
         check_in: CheckIn | None = None,
+        alerts: Sequence[tuple[AlertKind, str]] = (),
     ) -> Attempt | None:
         """End the attempt with what its last checkpoint holds: the check-in so far, and an end decided but not stored.
 
@@ -109,6 +115,7 @@ class Endings:
             decided,
             check_in=check_in or left.check_in,
             do_not_call=lambda ended: opt_out(ended, finished),
+            alerts=alerts,
         )
 
     async def fetch(self, call_sid: str) -> PhoneCall | None:
