@@ -267,7 +267,7 @@ class World:
         key = (task.queue, task.name)
         self.queue.delivering.add(key)
         self.queue.waiting.pop(key, None)
-        response = await self.post(task.path, dict(task.body))
+        response = await self.post(task.path, dict(task.body), headers={"X-CloudTasks-TaskName": task.name})
         self.queue.delivering.discard(key)
         if not response.is_success:
             self.queue.waiting.setdefault(key, replace(task, due_at=self.clock.now() + timedelta(seconds=45)))

@@ -269,6 +269,20 @@ async def test_a_task_that_comes_before_the_call_is_due_comes_back() -> None:
         assert it.caller.orders == []
 
 
+async def test_a_task_of_an_earlier_spell_is_done_with_when_the_call_has_its_new_one() -> None:
+    async with world([patient(1)]) as it:
+        it.caller.script = lambda _: NO_ANSWER
+        task = await planned(it)
+        assert await it.deliver(task) == 200
+        (later,) = call_tasks(it)
+        assert (
+            await it.deliver(task) == 200
+        )  # its holder died before it could say so: it must not come back for ever
+        assert await it.deliver(later) == 409
+        assert call_tasks(it) == [replace(later, due_at=it.clock.now() + timedelta(seconds=45))]
+        assert len(it.caller.dialled) == 1
+
+
 async def test_a_crash_between_waiting_again_and_its_task_is_repaired_by_the_redelivery() -> None:
     async with world([patient(1)]) as it:
         it.caller.script = lambda _: NO_ANSWER

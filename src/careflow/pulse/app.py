@@ -140,7 +140,8 @@ def create_pulse(
     )
     async def call(request: Request) -> JSONResponse:
         task = await read_body(request, CallTask, settings)
-        match await handler.handle(task.hospital_id, task.call_id):
+        name = request.headers.get("x-cloudtasks-taskname", "")
+        match await handler.handle(task.hospital_id, task.call_id, task_name=name):
             case Handled.UNKNOWN:
                 raise Refused(404, "unknown-call", "callId: there is no such call of this hospital", "callId")
             case Handled.HELD:

@@ -69,8 +69,8 @@ class CallHandler:
         self._lease = lease
         self._log = structlog.get_logger("careflow.pulse")
 
-    async def handle(self, hospital_id: str, call_id: str) -> Handled:
-        """Do what the call needs now; returns when that is durable.
+    async def handle(self, hospital_id: str, call_id: str, *, task_name: str = "") -> Handled:
+        """Do what the call needs now; returns when that is durable. `task_name` is the delivered task's, "" when unknown.
 
         When the Caller cannot be reached the call waits in the ledger and has a new task: a queue gives a task up after so
         many failures, and an outage may outlast them. Raises StoreUnavailable when nothing can be written; then the
@@ -83,22 +83,23 @@ class CallHandler:
         )
         try:
             if call is None:
-                return await self._not_claimed(hospital_id, call_id, now)
+                return await self._not_claimed(hospital_id, call_id, task_name, now)
             return await self._hold(call, owner)
         except _Changed:
             return Handled.HELD
 
-    async def _not_claimed(self, hospital_id: str, call_id: str, now: datetime) -> Handled:
+    async def _not_claimed(self, hospital_id: str, call_id: str, task_name: str, now: datetime) -> Handled:
         call = await self._store.call(hospital_id, call_id)
         if call is None:
             return Handled.UNKNOWN
         if call.state is CallState.ENDED:
             return Handled.ENDED
-        if call.state is CallState.WAITING and call.due_at > now:
-            # The crash between "wait again" and its new task is repaired here. When the task was there already it may be
-            # the very one being delivered, and ending it would lose the call.
-            return Handled.WAITING if await self._queue.enqueue([call_task(call)]) else Handled.NOT_DUE
-        return Handled.HELD
+        # The crash between "wait again" and its new task is repaired here. When the task was there already it may be the
+        # very one being delivered, and ending it would lose the call; one of an earlier spell of the call may go.
+        current = call_task(call)
+        if await self._queue.enqueue([current]) or (task_name and task_name != current.name):
+            return Handled.WAITING
+        return Handled.NOT_DUE if call.state is CallState.WAITING and call.due_at > now else Handled.HELD
 
     async def _hold(self, call: Call, owner: str) -> Handled:
         patient = await self._store.patient(call.hospital_id, call.patient_id)
