@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from careflow.errors import SettingsError
@@ -150,6 +150,17 @@ class Settings(BaseSettings):
     clinic_name: str = "Riverside Hospital"
     clinic_phone: str = Field("+18005550199", pattern=r"^\+?[0-9 ().-]{3,20}$")
 
+    @model_validator(mode="after")
+    def _a_call_may_end_by_itself(self) -> Settings:
+        longest = self.ring_seconds + self.call_time_limit
+        if self.attempt_deadline.total_seconds() <= longest:
+            raise ValueError(
+                f"CAREFLOW_ATTEMPT_DEADLINE: {self.attempt_deadline.total_seconds():.0f} s is not longer than"
+                f" CAREFLOW_RING_SECONDS and CAREFLOW_CALL_TIME_LIMIT together ({longest} s); the patient would be"
+                " cut off in the middle"
+            )
+        return self
+
 
 def load_settings(**overrides: object) -> Settings:
     """The settings from the environment, `overrides` first. Raises SettingsError naming every bad setting."""
@@ -158,6 +169,8 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         lines = [
             f"CAREFLOW_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            if problem["loc"]
+            else problem["msg"].removeprefix("Value error, ")
             for problem in error.errors()
         ]
         raise SettingsError("settings refused:\n  " + "\n  ".join(lines)) from error

@@ -34,3 +34,11 @@ def test_lists_maps_and_durations_are_read_as_a_person_writes_them(monkeypatch: 
 def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAREFLOW_TWILIO_AUTH_TOKEN", "very-secret-value")
     assert "very-secret-value" not in repr(load_settings())
+
+
+def test_no_attempt_is_given_up_while_its_call_may_still_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAREFLOW_CALL_TIME_LIMIT", "1200")
+    with pytest.raises(SettingsError, match="CAREFLOW_ATTEMPT_DEADLINE: 1200 s is not longer"):
+        load_settings()
+    monkeypatch.setenv("CAREFLOW_ATTEMPT_DEADLINE", "1300")
+    assert load_settings().call_time_limit == 1200
