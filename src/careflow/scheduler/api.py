@@ -146,7 +146,7 @@ def _in_the_apis_words() -> Iterator[None]:
     except InvalidSchedule as error:
         field = "timeZone" if error.field == "time_zone" else error.field
         raise Refused(
-            Code.INVALID_ARGUMENT, f"Schedule or time zone is invalid. {error}", field=field
+            Code.INVALID_ARGUMENT, f"{field}: Schedule or time zone is invalid. {error}", field=field
         ) from error
     except StoreUnavailable as error:
         raise Refused(Code.UNAVAILABLE, "The store cannot be used now; try again later.") from error

@@ -128,8 +128,9 @@ class _Reader:
         start = self._at
         path = self._path()
         op = self.take("op")
-        if op in ("=~", "!~"):
-            raise _unsupported(op)
+        follows = self.take("word") if op is None else op
+        if follows in ("OR", "NOT", "=~", "!~"):
+            raise _unsupported(follows)
         if op is None or not path:
             raise invalid(
                 "filter",

@@ -178,7 +178,7 @@ class Scheduler:
         return await self._database.read(work)
 
     async def log_entries(self, where: str, limit: int = 100) -> Sequence[Entry]:
-        """Log entries of a job (also of one that was deleted) or of all jobs of a parent, latest first."""
+        """Log entries of a job (also of one that was deleted), of a parent's jobs or of a project's, latest first."""
         return await self._database.read(lambda connection: store.log_entries(connection, where, limit))
 
     # the loop

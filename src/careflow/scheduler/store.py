@@ -160,11 +160,16 @@ def log(connection: sqlite3.Connection, entries: Sequence[tuple[str, datetime, E
 
 
 def log_entries(connection: sqlite3.Connection, where: str, limit: int) -> list[Entry]:
-    """Entries of a job or of a parent, whichever `where` names, latest first."""
-    column = "job" if "/jobs/" in where else "parent"
+    """Entries of a job, of a parent or of a project, whichever `where` names, latest first."""
+    if "/jobs/" in where:
+        condition, values = "job = ?", [where]
+    elif "/locations/" in where:
+        condition, values = "parent = ?", [where]
+    else:
+        condition, values = "parent > ? AND parent < ?", [f"{where}/locations/", f"{where}/locations0"]
     rows = connection.execute(
-        f"SELECT sequence, document FROM scheduler_log WHERE {column} = ? ORDER BY sequence DESC LIMIT ?",  # noqa: S608
-        (where, limit),
+        f"SELECT sequence, document FROM scheduler_log WHERE {condition} ORDER BY sequence DESC LIMIT ?",  # noqa: S608
+        (*values, limit),
     )
     return [{"insertId": f"{sequence:012d}", **json.loads(document)} for sequence, document in rows]
 
