@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from careflow.auth.middleware import Rule
 from careflow.caller.a2a import RETRY_AFTER_SECONDS, AttemptTasks, caller_card
 from careflow.caller.attempts import AttemptDesk
-from careflow.caller.jsonrpc import jsonrpc_route
+from careflow.caller.jsonrpc import ANSWERS, OPENAPI, jsonrpc_endpoint
 from careflow.caller.watch import Watch
-from careflow.caller.webhooks import Signatures, webhook_router
+from careflow.caller.webhooks import Signatures, refusals, webhook_router
 from careflow.errors import StoreUnavailable
 from careflow.ports import Store
 from careflow.settings import Settings
@@ -72,14 +72,23 @@ def create_caller(
     app.include_router(webhook_router(desk, store, signatures, settings.caller_public_url))
     app.router.routes.extend(routes)
     app.router.routes.extend(create_agent_card_routes(caller_card(settings.caller_url, release, names)))
-    app.router.routes.append(jsonrpc_route(AttemptTasks(desk, store, watch, names), "/"))
+    app.add_api_route(
+        "/",
+        jsonrpc_endpoint(AttemptTasks(desk, store, watch, names)),
+        methods=["POST"],
+        summary="A2A 1.0 over JSON-RPC",
+        tags=["a2a"],
+        openapi_extra=OPENAPI,
+        responses=ANSWERS | refusals(401, 403, 408, 413, 415, 503),
+        response_class=JSONResponse,
+    )
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
         """The process is up."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["health"], responses={503: {"description": "the store cannot be written"}})
+    @app.get("/readyz", tags=["health"], responses=refusals(503))
     async def readyz() -> dict[str, str]:
         """The store can be written."""
         await store.check()

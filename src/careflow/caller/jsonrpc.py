@@ -7,7 +7,7 @@ every request is checked here first, and refused in words of ours that name the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from a2a.server.request_handlers.request_handler import RequestHandler
@@ -16,7 +16,6 @@ from google.protobuf.json_format import ParseDict, ParseError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from careflow import strict_json
 
@@ -24,6 +23,40 @@ PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
+
+_ERROR = {"type": "object", "required": ["code", "message"], "properties": {"code": {"type": "integer"}}}
+_ANSWER = {
+    "type": "object",
+    "required": ["jsonrpc", "id"],
+    "properties": {
+        "jsonrpc": {"const": "2.0"},
+        "id": {"type": ["string", "integer", "null"]},
+        "error": _ERROR,
+    },
+}
+_REQUEST = {
+    "type": "object",
+    "required": ["jsonrpc", "method"],
+    "properties": {
+        "jsonrpc": {"const": "2.0"},
+        "id": {"type": ["string", "integer", "null"], "maxLength": 200},
+        "method": {"type": "string", "enum": sorted(JsonRpcDispatcher.METHOD_TO_MODEL)},
+        "params": {"type": "object"},
+    },
+}
+OPENAPI: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}},
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The result or the error; for the streaming methods a stream of them",
+        "content": {
+            "application/json": {"schema": _ANSWER},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    },
+}
+"""What OpenAPI can say of a JSON-RPC endpoint. The agent card and A2A 1.0 say the rest."""
 
 _MAX_ID = 200  # an id is given back and written into logs
 _FIELD = re.compile(r"Failed to parse (\w+) field: ")
@@ -39,7 +72,7 @@ class BadRequest(Exception):
         self.request_id = request_id
 
 
-def jsonrpc_route(handler: RequestHandler, path: str) -> Route:
+def jsonrpc_endpoint(handler: RequestHandler) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint for `handler`. What is not JSON is 415; everything else is told as JSON-RPC tells it, with 200."""
     dispatcher = JsonRpcDispatcher(request_handler=handler)
 
@@ -54,7 +87,7 @@ def jsonrpc_route(handler: RequestHandler, path: str) -> Route:
             return JSONResponse({"jsonrpc": "2.0", "id": error.request_id, "error": refusal})
         return await dispatcher.handle_requests(request)
 
-    return Route(path, endpoint, methods=["POST"])
+    return endpoint
 
 
 def check(body: bytes, methods: Mapping[str, Any]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Request, Response
 from pydantic import SecretStr
 from starlette.datastructures import ImmutableMultiDict
 from twilio.request_validator import (
@@ -22,14 +23,43 @@ from careflow.ports import Store
 Form = ImmutableMultiDict[str, str]
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
-_RESPONSES: dict[int | str, dict[str, object]] = {
-    400: {"description": "a field is missing or malformed"},
-    403: {"description": "not signed by Twilio"},
-    404: {"description": "no such attempt"},
-    413: {"description": "body too large"},
-    415: {"description": "body is not a form"},
-    503: {"description": "the store is down; Retry-After says when to come back"},
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": ["code", "message"]}},
 }
+_MEANING = {
+    400: "a field is missing or malformed",
+    401: "no valid token",
+    403: "a valid token of an account that may not, or not signed by Twilio",
+    404: "no such attempt",
+    408: "the body did not arrive in time",
+    413: "body too large",
+    415: "body of another kind",
+    503: "the store is down; Retry-After says when to come back",
+}
+_TWIML: dict[int | str, dict[str, Any]] = {
+    200: {"description": "TwiML", "content": {"text/xml": {"schema": {"type": "string"}}}}
+}
+AttemptId = Annotated[str, Path(json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"})]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for these refusals."""
+    content = {"application/json": {"schema": _ERROR}}
+    return {status: {"description": _MEANING[status], "content": content} for status in statuses}
+
+
+def _takes(*fields: str) -> dict[str, Any]:
+    """OpenAPI of a form with these fields, beside the many that Twilio sends and we do not read."""
+    text = {"type": "string", "minLength": 1}
+    schema = {
+        "type": "object",
+        "required": list(fields),
+        "properties": dict.fromkeys(fields, text),
+        "additionalProperties": {"type": "string"},
+    }
+    return {"requestBody": {"required": True, "content": {_FORM_TYPE: {"schema": schema}}}}
 
 
 class Signatures:
@@ -76,22 +106,33 @@ def webhook_router(desk: AttemptDesk, store: Store, signatures: Signatures, publ
             text = twiml.apology(patient.language if patient else "en")
         return Response(text, media_type="text/xml")
 
-    router = APIRouter(prefix="/twilio", tags=["twilio"], responses=_RESPONSES)
+    router = APIRouter(
+        prefix="/twilio", tags=["twilio"], responses=refusals(400, 403, 404, 408, 413, 415, 503)
+    )
 
-    @router.post("/voice/{attempt_id}", response_class=Response)
-    async def voice(attempt_id: str, request: Request) -> Response:
+    @router.post(
+        "/voice/{attempt_id}", response_class=Response, responses=_TWIML, openapi_extra=_takes("CallSid")
+    )
+    async def voice(attempt_id: AttemptId, request: Request) -> Response:
         """The call was picked up: the TwiML that connects it with the bridge."""
         form = await accepted(request, attempt_id)
         return await document(await desk.answered(attempt_id, _field(form, "CallSid")))
 
-    @router.post("/resume/{attempt_id}", response_class=Response)
-    async def resume(attempt_id: str, request: Request) -> Response:
+    @router.post(
+        "/resume/{attempt_id}", response_class=Response, responses=_TWIML, openapi_extra=_takes("CallSid")
+    )
+    async def resume(attempt_id: AttemptId, request: Request) -> Response:
         """The media stream ended, or the voice document could not be had: go on, apologise, or hang up."""
         form = await accepted(request, attempt_id)
         return await document(await desk.resumed(attempt_id, _field(form, "CallSid")))
 
-    @router.post("/status/{attempt_id}", status_code=204, response_class=Response)
-    async def status(attempt_id: str, request: Request) -> None:
+    @router.post(
+        "/status/{attempt_id}",
+        status_code=204,
+        response_class=Response,
+        openapi_extra=_takes("CallSid", "CallStatus"),
+    )
+    async def status(attempt_id: AttemptId, request: Request) -> None:
         """The call's progress, in any order and number."""
         form = await accepted(request, attempt_id)
         await desk.status(
@@ -102,8 +143,13 @@ def webhook_router(desk: AttemptDesk, store: Store, signatures: Signatures, publ
             answered_by=form.get("AnsweredBy", ""),
         )
 
-    @router.post("/amd/{attempt_id}", status_code=204, response_class=Response)
-    async def amd(attempt_id: str, request: Request) -> None:
+    @router.post(
+        "/amd/{attempt_id}",
+        status_code=204,
+        response_class=Response,
+        openapi_extra=_takes("CallSid", "AnsweredBy"),
+    )
+    async def amd(attempt_id: AttemptId, request: Request) -> None:
         """What answering-machine detection found."""
         form = await accepted(request, attempt_id)
         await desk.machine(attempt_id, _field(form, "AnsweredBy"), _field(form, "CallSid"))
