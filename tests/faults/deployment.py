@@ -178,6 +178,8 @@ class Deployment:
             await self._store.close()
 
     def _pace(self, speed: float) -> Pace:
+        if not all(unit.process for unit in self.units.values()):
+            return Pace(speed=speed, step=0.1)  # nobody is there who could fall behind
         if self.is_held:
             return Pace(speed=1.0, step=0.05)
         if not self._is_whole:

@@ -73,12 +73,13 @@ class People:
 
 
 def people() -> People:
-    """Twenty-four due with every persona that matters, one who shares a telephone with another, and seven who are barred."""
+    """Twenty-four due with every persona that matters, one who shares a telephone with the first, and seven who are barred."""
     due = [_patient(place, persona) for place, persona in enumerate(_DUE)]
     due[4] = _changed(due[4], time_zone="America/Chicago")  # due an hour later
     due[6] = _changed(due[6], hours=frozenset(), times=(time(8, 40),))
     due[9] = _changed(due[9], calling_from=time(9, 0))
-    shares = _changed(_patient(len(_DUE), Persona.WELL), phone=due[0].phone, given_name=due[0].given_name)
+    # Due in the same instant and next in the queue: only the number's guard keeps their calls apart.
+    shares = _changed(due[0], id=due[0].id + "b")
     subscribers = [
         Subscriber(
             phone=str(patient.phone),

@@ -30,7 +30,8 @@ ENOUGH = 15  # entries of any kind, when the moment does not come
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Kill `units` `delay` real seconds after the lab booked `moment` for the `nth` time from now; back after `pause`.
+    """Kill `units` `delay` real seconds after the lab booked `moment` for the `nth` time from now; start them
+    `pause` seconds later, of the deployment's own clock.
 
     At the moment "planning" the first calls of the round are in the ledger.
     """
@@ -84,7 +85,7 @@ def plan_kills(rng: Random, count: int, *, whole: bool) -> list[Kill]:
         moment = rng.choice(MOMENTS)
         # Most gaps that matter are of milliseconds; some are not.
         delay = rng.choice((0.0, rng.uniform(0, 0.01), rng.uniform(0, 0.05), rng.uniform(0, 0.5)))
-        pause = rng.choice((0.0, 0.0, rng.uniform(0, 2.0)))
+        pause = rng.choice((0.0, 0.0, rng.uniform(0, 15), rng.uniform(15, 90)))
         if place == 0 and rng.random() < 0.5:
             units, moment, delay = ("up",) if whole else ("pulse",), PLANNING, rng.uniform(0, 0.03)
         kills.append(Kill(units, moment, rng.choice((1, 2, 3)), delay, pause))
@@ -133,7 +134,7 @@ async def _kill_all(
         for unit in units:
             await unit.kill()
         in_the_dark = await deployment.count("attempts WHERE state = 'intended'")
-        await asyncio.sleep(kill.pause)
+        await deployment.clock.sleep(kill.pause)
         for unit in units:
             await unit.start()
         if rng.random() < 0.8:  # otherwise the next kill may meet a process that is only starting
