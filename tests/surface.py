@@ -26,6 +26,7 @@ from careflow.core.calls import move as move_call
 from careflow.core.patients import Patient
 from careflow.core.rounds import Trigger, plan, round_for
 from careflow.hosting import running
+from careflow.ports import AttemptOrder
 from careflow.settings import Settings, load_settings
 
 MORNING = datetime(2026, 11, 23, 13, 15, tzinfo=UTC)  # 08:15 in New York
@@ -127,8 +128,8 @@ class Surface:
             self.url("caller") + path, data=dict(form), headers={"X-Twilio-Signature": signed}
         )
 
-    async def dialled(self, number: int) -> Attempt:
-        """An attempt of that patient's morning call that Twilio has taken: stored as the Caller would have stored it."""
+    async def ordered(self, number: int = 1) -> AttemptOrder:
+        """Pulse's order for that patient's morning call, which it has claimed."""
         store, now, who = self.assembly.store, self.clock.now(), resident(number)
         wanted = Trigger(
             schedule_hour=8,
@@ -145,23 +146,33 @@ class Surface:
         await store.create_calls([planned])
         name = attempt_id(planned, 1)
         assert await store.update_call(move_call(planned, CallState.CALLING, attempt_id=name, attempts=1))
-        attempt = Attempt(
-            id=name,
-            hospital_id="default",
-            round_id=opened.id,
-            call_id=planned.id,
-            patient_id=who.id,
+        return AttemptOrder(
+            attempt_id=name,
             number=1,
-            phone=who.phone or "",
+            call_id=planned.id,
+            round_id=opened.id,
+            hospital_id="default",
+            patient_id=who.id,
             script="morning",
+            not_after=now + timedelta(hours=1),
+        )
+
+    async def dialled(self, number: int) -> Attempt:
+        """The order's attempt, stored as the Caller stores it when Twilio has taken the call."""
+        order = await self.ordered(number)
+        fields = {name: getattr(order, name) for name in order.__slots__ if name != "attempt_id"}
+        now, store = self.clock.now(), self.assembly.store
+        attempt = Attempt(
+            id=order.attempt_id,
+            phone=resident(number).phone or "",
             stream_token=StreamPass(secret=f"secret-{number}").token(),
             intended_at=now,
-            not_after=now + timedelta(hours=1),
+            **fields,
         )
         assert (await store.begin_attempt(attempt, lambda _patient, _barred: None)).attempt is not None
         taken = move(attempt, AttemptState.DIALLED, now, call_sid=f"CA{number:032x}")
         assert await store.update_attempt(taken)
-        stored = await store.attempt(name)
+        stored = await store.attempt(order.attempt_id)
         assert stored is not None
         return stored
 
