@@ -121,6 +121,8 @@ class HandCallerServer:
         head = {"jsonrpc": "2.0", "id": body["id"]}
         if isinstance(answer, int):
             return JSONResponse(head | {"error": {"code": answer, "message": "no"}})
+        if isinstance(answer, Response):
+            return answer
         if isinstance(answer, dict):
             return JSONResponse(head | {"result": answer})
 
@@ -129,6 +131,10 @@ class HandCallerServer:
             for one in answer:
                 if one is CUT:
                     raise ConnectionAbortedError
+                if isinstance(one, int):
+                    error = head | {"error": {"code": one, "message": "no"}}
+                    yield b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n"
+                    return
                 yield b"data: " + json.dumps(head | {"result": one}).encode() + b"\n\n"
 
         return StreamingResponse(events(), media_type="text/event-stream")
@@ -244,6 +250,18 @@ async def test_a_stream_that_ends_early_is_answered_by_reading_the_task_and_subs
         assert [view.state for view in await it.follow()] == ["dialled", "ringing", "ended"]
         assert it.server.methods == ["card", "SendStreamingMessage", "GetTask", "SubscribeToTask"]
         assert it.server.asked[-1][1]["id"] == "abc-1"
+
+
+async def test_a_caller_whose_store_is_down_is_asked_again_before_and_in_the_stream() -> None:
+    down = Response(status_code=503, headers={"Retry-After": "5"})
+    async with meeting(
+        SendStreamingMessage=[down, [DIALLED, -32603]],
+        GetTask=[down, task("WORKING", state="ringing")],
+        SubscribeToTask=[[-32603], [ENDED]],
+    ) as it:
+        it.server.answers["GetTask"] += [task("WORKING", state="ringing")]
+        assert [view.state for view in await it.follow()] == ["dialled", "ringing", "ended"]
+        assert it.server.methods.count("SendStreamingMessage") == 2
 
 
 async def test_an_attempt_that_ended_while_the_stream_was_away_is_read_and_not_subscribed_to() -> None:
