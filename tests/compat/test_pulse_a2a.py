@@ -319,12 +319,6 @@ async def test_only_the_scheduler_s_account_may_run_a_round(here: World) -> None
     assert await here.store.rounds("default") == []
 
 
-async def test_a_body_that_is_too_large_is_refused(here: World) -> None:
-    async with served(here) as pulse:
-        answer = await pulse.authorised.post(pulse.url + "/a2a", content=b'"' + b"x" * 20_000 + b'"')
-        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too-large")
-
-
 async def test_a_store_that_is_away_is_an_answer_to_try_again(here: World) -> None:
     async with served(here) as pulse:
         await here.store.close()

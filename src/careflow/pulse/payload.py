@@ -129,9 +129,6 @@ def trigger_of(payload: TriggerPayload, settings: Settings) -> Trigger:
 
 async def read_body(request: Request, model: type[_Model], settings: Settings) -> _Model:
     """The request's body as `model`. Raises Refused: 415, 413, or 400 naming the field and what is accepted."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Refused(415, "unsupported-media-type", "Content-Type: accepted: application/json")
     try:
         value = strict_json.parse(await read_bounded(request))
     except ValueError as error:
@@ -150,7 +147,10 @@ def checked(value: Mapping[str, Any], model: type[_Model], settings: Settings) -
 
 
 async def read_bounded(request: Request) -> bytes:
-    """The body, of at most `MAX_BODY_BYTES`. Raises Refused: 413, or 400 when the client went away."""
+    """The body of a request that says it is JSON. Raises Refused: 415, 413, or 400 when the client went away."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Refused(415, "unsupported-media-type", "Content-Type: accepted: application/json")
     body = bytearray()
     try:
         async for chunk in request.stream():
