@@ -46,6 +46,7 @@ lock: ## Renew the hash-pinned requirements (needs pip-tools; writes no index ad
 	  $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate --extra dev --extra $$extra -o requirements/$$extra.txt pyproject.toml; \
 	done
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate -o requirements/run.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate -o requirements/terraform-standin.txt requirements/terraform-standin.in
 
 clean: ## Remove the virtual environment, caches and local data
 	rm -rf $(VENV) careflow-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
