@@ -163,11 +163,11 @@ class Engine:
             if execution.attempt_started_at is None:
                 continue
             ended.append(_record(self.job.name, execution, now, INTERRUPTED))
-            after: Execution | None
-            if execution.started_at and now <= execution.started_at + self.job.attempt_deadline + self.grace:
+            after = self._after(execution, INTERRUPTED, now)
+            assert execution.started_at is not None
+            young = now <= execution.started_at + self.job.attempt_deadline + self.grace
+            if young and self._goes_on(execution):
                 after = replace(execution, attempt_started_at=None, due_at=now)
-            else:
-                after = self._after(execution, INTERRUPTED, now)
             progress = replace(progress, status_code=int(INTERRUPTED.code))
             progress = self._settled(progress, execution, after, now)
         return Step(progress=progress, ended=tuple(ended))
@@ -178,8 +178,12 @@ class Engine:
             if now - slot > self.grace:
                 gone = self._gone(slot, now)
                 missed.append(gone)
-                after = now if self.schedule.from_end else now - self.grace if gone.more else gone.last
-                following = self.schedule.next_after(max(after, gone.last))
+                after = gone.last
+                if self.schedule.from_end:
+                    after = now
+                elif gone.more:
+                    after = max(after, now - self.grace - timedelta(microseconds=1))
+                following = self.schedule.next_after(after)
                 progress = replace(progress, next_slot=following, last_slot=gone.last)
                 continue
             if progress.scheduled is None:
@@ -220,7 +224,7 @@ class Engine:
 
     def _after(self, execution: Execution, outcome: Outcome, now: datetime) -> Execution | None:
         """The execution after an attempt with this outcome; None when it is over."""
-        if outcome.succeeded or (execution.slot is not None and self.job.state is not JobState.ENABLED):
+        if outcome.succeeded or not self._goes_on(execution):
             return None
         failures = execution.failures + 1
         retry_at = next_retry(
@@ -229,6 +233,10 @@ class Engine:
         if retry_at is None:
             return None
         return replace(execution, failures=failures, attempt_started_at=None, due_at=retry_at)
+
+    def _goes_on(self, execution: Execution) -> bool:
+        """Whether the job's state allows another attempt."""
+        return execution.slot is None or self.job.state is JobState.ENABLED
 
     def _settled(
         self, progress: Progress, execution: Execution, after: Execution | None, now: datetime

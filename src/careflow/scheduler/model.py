@@ -61,8 +61,8 @@ class Job:
     """A job. `name` is `projects/P/locations/L/jobs/ID`.
 
     The user's part is everything down to `attempt_deadline`. `schedule_time` is the next planned start, a retry's included;
-    `last_attempt_time` the start of the last attempt; `status_code` the google.rpc code of the last finished attempt (0 is OK), None
-    before the first. Instants are aware and in UTC.
+    `last_attempt_time` the start of the last attempt; `status_code` the google.rpc code of the last finished attempt (0 is OK),
+    None before the first. Instants are aware and in UTC.
     """
 
     name: str
