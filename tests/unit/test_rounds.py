@@ -116,3 +116,27 @@ def test_two_own_times_in_one_window_are_one_call_at_the_earlier() -> None:
     assert call is not None
     assert call.due_at == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
     assert call.id == plan(opened(), DUE, NOW, do_not_call=False).id  # type: ignore[union-attr]
+
+
+OTHER_ZONES = [
+    # (zone, hour, own times, when it is due in UTC; None: skipped as outside the calling hours) - docs/rounds.md
+    ("America/Los_Angeles", 8, (), datetime(2026, 11, 23, 16, tzinfo=UTC)),
+    ("America/Anchorage", 8, (), None),  # 08:00 there is noon in New York: the next round's
+    ("America/Anchorage", 12, (time(8),), datetime(2026, 11, 23, 17, tzinfo=UTC)),
+    ("Europe/London", 8, (), datetime(2026, 11, 23, 13, 15, tzinfo=UTC)),  # passed already: at once
+    ("Europe/London", 20, (), datetime(2026, 11, 24, 8, tzinfo=UTC)),  # past bedtime: the next opening
+    ("America/New_York", 20, (time(7, 30),), None),  # opens at 08:00, when the window ends
+]
+
+
+@pytest.mark.parametrize(("zone", "hour", "times", "due"), OTHER_ZONES)
+def test_other_zones_and_own_times_before_breakfast(
+    zone: str, hour: int, times: tuple[time, ...], due: datetime | None
+) -> None:
+    now = max(NOW, datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=hour + 5))
+    round_ = round_for(replace(TRIGGER, schedule_hour=hour), now, (8, 12, 20))
+    hours = frozenset() if times else frozenset({hour})
+    call = plan(round_, replace(DUE, time_zone=zone, hours=hours, times=times), now, do_not_call=False)
+    assert call is not None
+    assert (call.due_at if call.state is CallState.WAITING else None) == due
+    assert due is not None or call.reason == SkipReason.OUTSIDE_HOURS
