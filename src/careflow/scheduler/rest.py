@@ -180,13 +180,13 @@ def _route(path: str, method: str, answer: Answer) -> Route:
 async def _no_such_method(request: Request, _error: Exception) -> Response:
     """As with the service, a path with another HTTP method is no method either."""
     refused = Refused(
-        Code.NOT_FOUND, f"Method not found: {request.method} {request.url.path} is none of this API's."
+        Code.NOT_FOUND, f"Method not found: {request.method} {request.scope['path']} is none of this API's."
     )
     return _json(request, refused.code.http, refused.envelope())
 
 
 def _name(request: Request) -> str:
-    return request.url.path.removeprefix("/v1/")
+    return str(request.scope["path"]).removeprefix("/v1/")
 
 
 def _shown(request: Request, job: Job) -> dict[str, Any]:
