@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from careflow.lab.app import Lab
     from careflow.tasks.embedded import EmbeddedQueue
 
-ROLES = ("pulse", "caller", "lab")
 ROSTER_POLL_SECONDS = 2.0
 LAB_SEED = 8  # decides which of the lab's patients behaves how
-_PORTS = {"pulse": "pulse_port", "caller": "caller_port", "lab": "lab_port"}
+_PORTS = {"pulse": "pulse_port", "caller": "caller_port", "lab": "lab_port", "scheduler": "scheduler_port"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def bind(settings: Settings, roles: Sequence[str]) -> tuple[Settings, Mapping[st
         return f"http://{settings.host}:{getattr(settings, _PORTS[role])}"
 
     known = settings.model_fields_set
-    addresses = {"pulse_url": url("pulse"), "caller_url": url("caller")}
+    addresses = {f"{role}_url": url(role) for role in ("pulse", "caller", "scheduler")}
     addresses = {name: address for name, address in addresses.items() if name not in known}
     settings = settings.model_copy(update=addresses)
     if "caller_public_url" not in known:
@@ -105,6 +104,8 @@ async def assembled(
         if "pulse" in sockets:
             queue, service = parts.pulse(sockets["pulse"])
             services.append(service)
+        if "scheduler" in sockets:
+            services.append(await parts.scheduler(sockets["scheduler"]))
         if isinstance(clock, FollowedClock):
             services[0] = _with_background(services[0], clock.run)
         yield Assembly(settings, clock, store, services, lab, queue)
@@ -240,6 +241,46 @@ class _Parts:
         )
         people = partial(keep_lab_peopled, self.store, lab, self.clock, LAB_SEED)
         return lab, Service("lab", lab.app, bound, background=(people,))
+
+    async def scheduler(self, bound: socket) -> Service:
+        from careflow.pulse.log_entries import latest_entries
+        from careflow.scheduler.api import SchedulerApi
+        from careflow.scheduler.connections import DirectTransport
+        from careflow.scheduler.defaults import default_jobs
+        from careflow.scheduler.port import GrpcBackend, rest_and_grpc
+        from careflow.scheduler.rest import create_scheduler_api
+        from careflow.scheduler.seeding import ensure_jobs
+        from careflow.scheduler.service import Scheduler
+
+        settings, clock = self.settings, self.clock
+        http = await self.stack.enter_async_context(httpx.AsyncClient(transport=DirectTransport()))
+        scheduler = Scheduler(
+            self.store.database,
+            clock,
+            http,
+            lambda account: auth.tokens(settings, account, self.http, clock),
+        )
+        api = SchedulerApi(scheduler, clock=clock, location=settings.location, new_id=_fresh_id)
+        grpc = GrpcBackend(api)
+
+        async def attempts(project: str, limit: int) -> Sequence[dict[str, Any]]:
+            return await scheduler.log_entries(f"projects/{project}", limit)
+
+        async def rounds(project: str, limit: int) -> Sequence[dict[str, Any]]:
+            if project != settings.project:
+                return []
+            return await latest_entries(self.store, project, settings.location, limit)
+
+        jobs = default_jobs(settings, settings.pulse_url, location=settings.location)
+        app = create_scheduler_api(api, logs=[attempts, rounds], on_shutdown=[grpc.close])
+        return Service(
+            "scheduler",
+            app,
+            bound,
+            prepare=(partial(ensure_jobs, scheduler, jobs),),
+            background=(scheduler.serve,),
+            http=rest_and_grpc(grpc),
+        )
 
     def _guarded(self, app: Any, rules: Sequence[Any], public: Sequence[str]) -> RequireToken:
         auth.local_issuer(self.settings)  # its keys must be there before the first token is looked at

@@ -23,6 +23,7 @@ def build() -> App:
         default_parameter=Parameter(negative=()),
         version_flags=["--version"],
         version=_version,
+        suppress_keyboard_interrupt=False,
     )
     for command, words in _ALONE.items():
         app.command(f"careflow.cli.{words[0]}:{command}", name=command, help=words[1])
@@ -42,6 +43,7 @@ _GROUPS = {
     "rounds": "Trigger a round, list rounds, show one.",
     "calls": "List calls, show one with its conversation.",
     "alerts": "Who needs a person now; acknowledge.",
+    "jobs": "The scheduler's jobs: list, change, run, pause, what they did and will do.",
 }
 
 

@@ -40,12 +40,12 @@ async def up(
     from careflow.practice import practises
 
     settings = settings_for(data_dir, hospital)
-    roles = ("lab", "caller", "pulse") if practises(settings) else ("caller", "pulse")
+    roles = (*(("lab",) if practises(settings) else ()), "caller", "pulse", "scheduler")
     await _run(settings, roles, _clock(settings, speed), speed, json)
 
 
 async def serve(
-    role: Annotated[Literal["pulse", "caller", "lab"], Parameter(help="The service.")],
+    role: Annotated[Literal["pulse", "caller", "lab", "scheduler"], Parameter(help="The service.")],
     /,
     *,
     data_dir: DataDir = None,
@@ -56,7 +56,20 @@ async def serve(
     from careflow.app import clock_for
 
     settings = settings_for(data_dir, hospital)
+    if _lives_ahead(settings):
+        raise SettingsError(
+            f"{settings.data_dir} has lived faster than real time: start it with careflow up, use another data directory, or "
+            "name the clock to follow in CAREFLOW_CLOCK_FILE"
+        )
     await _run(settings, (role,), clock_for(settings), 1.0, json)
+
+
+def _lives_ahead(settings: Settings) -> bool:
+    """Whether `--speed` has brought this data directory into a time that the machine has not reached."""
+    from careflow.clock import published_time
+
+    published = published_time(settings.data_dir / "clock")
+    return settings.clock_file is None and published is not None and published > datetime.now(UTC)
 
 
 def _clock(settings: Settings, speed: float) -> Clock:
@@ -69,7 +82,7 @@ def _clock(settings: Settings, speed: float) -> Clock:
         raise SettingsError(f"--speed {speed}: accepted are numbers from 1 to {FASTEST}")
     path = settings.clock_file or settings.data_dir / "clock"
     now = datetime.now(UTC)
-    ahead = settings.clock_file is None and (published_time(path) or now) > now
+    ahead = _lives_ahead(settings)
     if speed == 1.0 and not ahead:
         return clock_for(settings)
     if not practises(settings):

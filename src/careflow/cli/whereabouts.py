@@ -30,11 +30,14 @@ def announced(data_dir: Path, urls: Mapping[str, str]) -> Iterator[None]:
 
 
 def reached(settings: Settings) -> Settings:
-    """The settings with Pulse's URL as the environment says it, else as Pulse does, else from host and port."""
-    if "pulse_url" in settings.model_fields_set:
-        return settings
-    usual = f"http://{settings.host}:{settings.pulse_port}"
-    return settings.model_copy(update={"pulse_url": _said(settings.data_dir, "pulse") or usual})
+    """The settings with Pulse's and the scheduler's URLs: as the environment says, else as they do, else by host and port."""
+    usual = {"pulse": settings.pulse_port, "scheduler": settings.scheduler_port}
+    urls = {
+        f"{role}_url": _said(settings.data_dir, role) or f"http://{settings.host}:{port}"
+        for role, port in usual.items()
+        if f"{role}_url" not in settings.model_fields_set
+    }
+    return settings.model_copy(update=urls)
 
 
 def _file(data_dir: Path, role: str) -> Path:
