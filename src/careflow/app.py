@@ -271,7 +271,7 @@ class _Parts:
                 return []
             return await latest_entries(self.store, project, settings.location, limit)
 
-        jobs = default_jobs(settings, settings.pulse_url, location=settings.location)
+        jobs = default_jobs(settings, settings.pulse_url)
         app = create_scheduler_api(api, logs=[attempts, rounds], on_shutdown=[grpc.close])
         return Service(
             "scheduler",

@@ -11,7 +11,6 @@ from datetime import timedelta
 from careflow.scheduler.model import HttpTarget, Job, OidcToken, RetryConfig
 from careflow.settings import Settings
 
-DEFAULT_LOCATION = "us-central1"
 MINUTE = 15  # past the hour, as the seed says: not with everybody else on the hour
 
 RETRY = RetryConfig(
@@ -29,15 +28,15 @@ _ROUNDS = {
 }
 
 
-def default_jobs(settings: Settings, pulse_uri: str, *, location: str = DEFAULT_LOCATION) -> list[Job]:
+def default_jobs(settings: Settings, pulse_uri: str) -> list[Job]:
     """One job for each of the deployment's rounds, aimed at `pulse_uri`, in the order of the day.
 
     A round at an hour that the seed does not know gives its job the hour's name, `careflow-10-rounds`.
     """
-    return [_job(settings, pulse_uri, location, hour) for hour in settings.round_hours]
+    return [_job(settings, pulse_uri, hour) for hour in settings.round_hours]
 
 
-def _job(settings: Settings, pulse_uri: str, location: str, hour: int) -> Job:
+def _job(settings: Settings, pulse_uri: str, hour: int) -> Job:
     word, purpose = _ROUNDS.get(hour, (f"{hour:02d}", f"Round of {hour:02d}:00"))
     payload = {
         "scheduleHour": hour,
@@ -47,7 +46,7 @@ def _job(settings: Settings, pulse_uri: str, location: str, hour: int) -> Job:
         "environment": settings.environment,
     }
     return Job(
-        name=f"projects/{settings.project}/locations/{location}/jobs/careflow-{word}-rounds",
+        name=f"projects/{settings.project}/locations/{settings.location}/jobs/careflow-{word}-rounds",
         description=purpose,
         schedule=f"{MINUTE} {hour} * * *",
         time_zone=settings.time_zone,
