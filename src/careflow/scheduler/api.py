@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from careflow.errors import StoreUnavailable
@@ -19,6 +20,7 @@ from careflow.scheduler.model import Job
 from careflow.scheduler.refusals import Code, Refused, invalid
 from careflow.scheduler.service import Scheduler
 
+PAGE_BYTES = 3 << 20  # gRPC clients refuse an answer of more than 4 MiB
 PAGE = 500  # jobs; also what is answered when nothing or more is asked for
 TOKEN_LIFE = timedelta(hours=2)
 
@@ -64,8 +66,9 @@ class SchedulerApi:
         after = self._token_read(token, parent) if token else ""
         with _in_the_apis_words():
             jobs = await self._scheduler.list(parent, after=after, limit=size + 1)
-        more = len(jobs) > size
-        return Page(jobs[:size], self._token_for(jobs[size - 1].name) if more else "")
+        fitting = jobs[: max(1, _fitting(jobs[:size]))]
+        more = len(jobs) > len(fitting)
+        return Page(fitting, self._token_for(fitting[-1].name) if more else "")
 
     async def update(self, name: str, body: Any, mask: Iterable[str], *, camel_case: bool) -> Job:
         """Replace the masked fields, or all. The mask may be in camelCase over REST only."""
@@ -126,6 +129,12 @@ class SchedulerApi:
         if not name or self._clock.now() >= expires:
             raise _bad_token()
         return name
+
+
+def _fitting(jobs: Sequence[Job]) -> int:
+    """How many of the jobs, from the first, one page holds."""
+    sizes = accumulate(resource.job_bytes(job) for job in jobs)
+    return sum(1 for size in sizes if size <= PAGE_BYTES)
 
 
 def _bad_token() -> Refused:

@@ -186,7 +186,7 @@ def _job(tree: Tree, name: str) -> Job:
         retry=_retry(tree.get("retryConfig", {})),
         attempt_deadline=deadline,
     )
-    size = _size(job)
+    size = job_bytes(job)
     if size > JOB_BYTES:
         raise invalid("job", f"a job has at most {JOB_BYTES} bytes, its body the most of them, not {size}")
     return job
@@ -286,7 +286,8 @@ def _span(tree: Tree, name: str, default: timedelta) -> timedelta:
     return span
 
 
-def _size(job: Job) -> int:
+def job_bytes(job: Job) -> int:
+    """The size of a job as its limit counts it."""
     target = job.http_target
     texts = [job.name, job.description, job.schedule, job.time_zone, target.uri]
     texts += [part for pair in target.headers.items() for part in pair]
