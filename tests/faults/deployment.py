@@ -26,7 +26,7 @@ from careflow.errors import CareflowError
 from careflow.settings import Settings, load_settings
 from careflow.store.sqlite import SqliteStore
 
-READY_SECONDS = 30.0  # real ones, in which a process must answer after its start
+READY_SECONDS = 60.0  # real ones, in which a process must answer after its start
 FINAL = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
 _CAREFLOW = Path(sys.executable).with_name("careflow")
 

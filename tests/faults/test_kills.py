@@ -30,7 +30,7 @@ UNPLEASANT = {
 }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(SEED, SEED + TRIALS))
 async def test_whoever_is_killed_nobody_is_lost_and_nobody_phoned_twice(seed: int, tmp_path: Path) -> None:
     kind = seed % 3  # services apart, everything at once, services apart with an unpleasant provider

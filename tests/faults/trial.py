@@ -20,7 +20,7 @@ from faults.deployment import Deployment
 from faults.people import HOSPITAL, START, People, people
 
 SPEED = 60.0  # virtual seconds a real second while somebody is on the telephone
-CLOSE_SECONDS = 90.0  # real ones, in which a round must come to its end
+CLOSE_SECONDS = 150.0  # real ones, in which a round must come to its end
 PLANNING = "planning"
 # What the lab books just before a process dies. "created" matters most: the telephone network has the call, and
 # nobody here knows its SID yet.
