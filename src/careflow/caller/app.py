@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from careflow.auth.middleware import Rule
 from careflow.caller.a2a import RETRY_AFTER_SECONDS, AttemptTasks, caller_card
 from careflow.caller.attempts import AttemptDesk
-from careflow.caller.jsonrpc import ANSWERS, OPENAPI, jsonrpc_endpoint
 from careflow.caller.watch import Watch
 from careflow.caller.webhooks import Signatures, refusals, webhook_router
 from careflow.errors import StoreUnavailable
+from careflow.jsonrpc import ANSWERS, OPENAPI, jsonrpc_endpoint
 from careflow.ports import Store
 from careflow.settings import Settings
 

@@ -18,7 +18,6 @@ from a2a.helpers import get_data_parts, new_data_part
 from a2a.server.context import ServerCallContext
 from a2a.server.events import Event
 from a2a.server.request_handlers.request_handler import RequestHandler
-from a2a.server.routes import create_jsonrpc_routes
 from a2a.types import (
     CancelTaskRequest,
     DeleteTaskPushNotificationConfigRequest,
@@ -57,6 +56,7 @@ from starlette.types import Message as AsgiMessage
 
 from careflow.core.rounds import Round, Trigger
 from careflow.errors import StoreUnavailable
+from careflow.jsonrpc import jsonrpc_endpoint
 from careflow.ports import Clock, Store
 from careflow.pulse.errors import RETRY_AFTER_SECONDS
 from careflow.pulse.payload import ROUND_ID, Refused, TriggerPayload, checked, read_bounded, trigger_of
@@ -75,7 +75,7 @@ def round_endpoint(
 ) -> Endpoint:
     """The JSON-RPC endpoint. `poll_seconds`, of the clock, is how late a stream may tell of a change."""
     handler = RoundTasks(triggering, store, clock, settings, poll_seconds=poll_seconds)
-    dispatch: Endpoint = create_jsonrpc_routes(handler, "/a2a")[0].endpoint
+    dispatch = jsonrpc_endpoint(handler)
 
     async def endpoint(request: Request) -> Response:
         body = await read_bounded(request)

@@ -1,4 +1,4 @@
-"""What the A2A endpoint refuses before the SDK sees it: the field is named, and nothing of what was sent is said again."""
+"""What an A2A endpoint refuses before the SDK sees it: the field is named, and nothing of what was sent is said again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
 from hypothesis import given
 from hypothesis import strategies as st
 
-from careflow.caller.jsonrpc import BadRequest, check
+from careflow.jsonrpc import BadRequest, check
 
 METHODS = JsonRpcDispatcher.METHOD_TO_MODEL
 SECRET = "Quintessa Exampleton"

@@ -1,4 +1,4 @@
-"""The A2A endpoint as it is read before the SDK sees it (JSON-RPC 2.0; A2A 1.0 section 9).
+"""A2A requests as they are read before the SDK sees them (JSON-RPC 2.0; A2A 1.0 section 9).
 
 The SDK answers a malformed request with its parser's own words, and logs them: both may quote what was sent. So
 every request is checked here first, and refused in words of ours that name the field and never the value.
