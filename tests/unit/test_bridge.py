@@ -392,6 +392,21 @@ class TestEnds:
             await phone.send(event="stop", stop={"accountSid": "AC1", "callSid": "CA1"})
             assert await hospital.ended() is Ending.HUNG_UP
 
+    @pytest.mark.parametrize("stopped", [True, False])
+    async def test_a_red_flag_in_the_last_words_before_the_hang_up_is_heard(
+        self, hospital: Hospital, stopped: bool
+    ) -> None:
+        async with hospital.call() as phone:
+            await hospital.until(lambda: phone.heard)
+            phone.speaking.extend(spoken_by_patient("PAIN"))
+            await hospital.until(lambda: not phone.speaking)
+            if stopped:
+                await phone.send(event="stop", stop={"accountSid": "AC1", "callSid": "CA1"})
+                await hospital.ended()
+        await hospital.ended()
+        left = [item for item in hospital.trace if isinstance(item, tuple) and item[0] != "media"]
+        assert [item[0] for item in left] == ["alert stored", "saved", "over"]
+
     async def test_a_socket_that_is_closed_without_stop_is_a_hang_up(self, hospital: Hospital) -> None:
         async with hospital.call() as phone:
             await hospital.until(lambda: phone.heard)
@@ -403,6 +418,21 @@ class TestEnds:
             await hospital.until(lambda: hospital.talks)
             socket.transport.abort()
             assert await hospital.ended() == "lost"
+
+    async def test_a_red_flag_in_the_last_words_before_the_socket_broke_is_heard(
+        self, hospital: Hospital
+    ) -> None:
+        async with hospital.socket() as socket:
+            phone = Telephone(hospital.clock, socket.send, [])
+            await phone.connect()
+            await hospital.until(lambda: hospital.talks)
+            live = asyncio.ensure_future(phone.live())
+            phone.speaking.extend(spoken_by_patient("PAIN"))
+            await hospital.until(lambda: not phone.speaking)
+            live.cancel()
+            socket.transport.abort()
+            assert await hospital.ended() == "lost"
+        assert ("alert stored", AlertKind.RED_FLAG, "chest-pain") in hospital.trace
 
     async def test_a_shutdown_of_ours_records_no_end(self, hospital: Hospital) -> None:
         async with hospital.call() as phone:

@@ -339,15 +339,21 @@ class Conversation:
                         case MarkBack(name):
                             self._playback.mark_returned(name)
                         case Stop():
-                            self._tell(HungUp())
+                            await self._gone()
         except WireClosed as closed:
             if self._finished is not None:
                 return
             if closed.code == SERVICE_RESTART:
                 raise Left from closed
             if closed.code not in NORMAL_CLOSURES:
+                await self._hearing.last_words()
                 raise StreamLost from closed
-            self._tell(HungUp())  # a stream whose `stop` was forgotten
+            await self._gone()  # a stream whose `stop` was forgotten
+
+    async def _gone(self) -> None:
+        """The patient hung up. The last words before that may be a red flag, and are still on their way to us."""
+        await self._hearing.last_words()
+        self._tell(HungUp())
 
     async def _follow(self) -> None:
         while True:

@@ -203,6 +203,18 @@ class Hearing:
                     if (utterance := self._utterances.ended()) is not None:
                         self._put(utterance)
 
+    async def last_words(self) -> None:
+        """The line is dead: have what was said last understood; returns when it is, or is waited for no more."""
+        if self.counts.deaf:
+            return
+        if (utterance := self._utterances.ended()) is not None:
+            self._put(b"".join(self._batch))
+            self._batch.clear()
+            self._put(utterance)
+        began = self._clock.now()
+        while self.busy and (self._clock.now() - began).total_seconds() < self._config.final_seconds:
+            await self._clock.sleep(0.05)
+
     def _put(self, item: bytes | _Utterance | _Language) -> None:
         try:
             self._outbox.put_nowait(item)
