@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import mmap
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -119,7 +120,9 @@ class _Published:
 
     @classmethod
     def create(cls, path: Path, start: datetime) -> _Published:
-        path.write_bytes(struct.pack("<q", _micros(start)))
+        # In place: cutting the file short would kill, with SIGBUS, whoever follows it.
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
+            file.write(struct.pack("<q", _micros(start)))
         return cls(path)
 
     @classmethod

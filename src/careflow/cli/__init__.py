@@ -66,9 +66,8 @@ def main() -> None:
     try:
         build()(exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    except KeyboardInterrupt as error:
-        said = str(error) or "nothing is lost; the same command again goes on"
-        _fail("Interrupted", f"interrupted: {said}", INTERRUPTED)
+    except KeyboardInterrupt:
+        _fail("Interrupted", "nothing is lost; the same command again goes on", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read has seen enough. What is still in the buffer must not be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,7 +75,7 @@ def main() -> None:
     except CycloptsError as error:
         _fail("WrongWords", f"{error}\n  see careflow --help, and --help after any command", WRONG_WORDS)
     except CareflowError as error:
-        _fail(type(error).__name__, str(error), 1, getattr(error, "details", {}))
+        _fail(type(error).__name__, str(error), getattr(error, "status", 1), getattr(error, "details", {}))
     except OSError as error:
         _fail(type(error).__name__, f"{error.filename or 'the system'}: {error.strerror or 'refused'}", 1)
     except Exception as error:  # noqa: BLE001 - the last place; its words may be a patient's, so only where it was is told
@@ -89,5 +88,5 @@ def _fail(code: str, message: str, status: int, details: dict[str, Any] | None =
 
     if "--json" in sys.argv[1:]:
         print_json({"error": {"code": code, "message": message}, **(details or {})})
-    print(f"error: {message}" if status != INTERRUPTED else message, file=sys.stderr)
+    print(f"{'interrupted' if status == INTERRUPTED else 'error'}: {message}", file=sys.stderr)
     sys.exit(status)

@@ -36,6 +36,12 @@ class Refused(CareflowError):
         self.details = dict(details or {})
 
 
+class Interrupted(CareflowError):
+    """Ctrl-C. The message says what is left behind, and how to go on."""
+
+    status = 130
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """An open store and what to look for in it."""

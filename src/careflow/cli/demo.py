@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
 
-from careflow.cli.context import Json
+from careflow.cli.context import Interrupted, Json
 from careflow.cli.output import local, print_json, print_table
 from careflow.cli.progress import Progress, followed
 from careflow.errors import CareflowError, SettingsError
@@ -157,7 +157,7 @@ async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, 
             assembly.store, settings.hospital_id, body["roundId"], clock.now, progress, stop
         )
         if round_ is None:
-            raise KeyboardInterrupt(
+            raise Interrupted(
                 f"the round stays as far as it came; see careflow rounds list --data-dir {settings.data_dir}"
             )
         return await _result(assembly, round_, body)

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from careflow.cli.context import DataDir, Hospital, Json, NotFound, Refused, clock_of, opened, settings_for
+from careflow.cli.context import (
+    DataDir,
+    Hospital,
+    Interrupted,
+    Json,
+    NotFound,
+    Refused,
+    clock_of,
+    opened,
+    settings_for,
+)
 from careflow.cli.output import count, local, plain, print_json, print_table
 from careflow.cli.progress import Progress
 from careflow.core.patients import Patient
@@ -85,7 +95,7 @@ async def _read(
 
     def told(resources: int, patients: int) -> None:
         if given_up.is_set():
-            raise KeyboardInterrupt
+            raise Interrupted
         progress.stands(f"read {resources:,} resources of {patients:,} patients")
 
     try:
@@ -94,7 +104,7 @@ async def _read(
         )
     except asyncio.CancelledError as error:
         given_up.set()
-        raise KeyboardInterrupt("nothing was imported") from error
+        raise Interrupted("nothing was imported") from error
 
 
 @app.command(name="list")

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from careflow.cli.context import (
     DataDir,
     Hospital,
+    Interrupted,
     Json,
     NotFound,
     clock_of,
@@ -82,9 +83,7 @@ async def _follow(data_dir: Path | None, hospital: str | None, round_id: str, pr
 
             await followed(context.store, context.hospital_id, round_id, now, progress, asyncio.Event())
     except asyncio.CancelledError as error:
-        raise KeyboardInterrupt(
-            f"the round goes on without you; see careflow rounds show {round_id}"
-        ) from error
+        raise Interrupted(f"the round goes on without you; see careflow rounds show {round_id}") from error
 
 
 @app.command(name="list")

@@ -41,7 +41,7 @@ async def up(
 
     settings = settings_for(data_dir, hospital)
     roles = (*(("lab",) if practises(settings) else ()), "caller", "pulse", "scheduler")
-    await _run(settings, roles, _clock(settings, speed), speed, json)
+    await _run(settings, roles, speed, json)
 
 
 async def serve(
@@ -53,15 +53,13 @@ async def serve(
     json: Json = False,
 ) -> None:
     """Run one service alone, as its container does. Several on one data directory make one deployment."""
-    from careflow.app import clock_for
-
     settings = settings_for(data_dir, hospital)
     if _lives_ahead(settings):
         raise SettingsError(
             f"{settings.data_dir} has lived faster than real time: start it with careflow up, use another data directory, or "
             "name the clock to follow in CAREFLOW_CLOCK_FILE"
         )
-    await _run(settings, (role,), clock_for(settings), 1.0, json)
+    await _run(settings, (role,), 1.0, json)
 
 
 def _lives_ahead(settings: Settings) -> bool:
@@ -95,7 +93,7 @@ def _clock(settings: Settings, speed: float) -> Clock:
     return VirtualClock(max(now, published_time(path) or now), path=path)
 
 
-async def _run(settings: Settings, roles: Sequence[str], clock: Clock, speed: float, json: bool) -> None:
+async def _run(settings: Settings, roles: Sequence[str], speed: float, json: bool) -> None:
     from careflow.app import assembled, bind
     from careflow.cli.terminal import logging_beside
     from careflow.clock import VirtualClock
@@ -107,6 +105,7 @@ async def _run(settings: Settings, roles: Sequence[str], clock: Clock, speed: fl
             stack.enter_context(
                 hold_role(settings.data_dir, "up")
             )  # before the ports: it knows who is in the way
+        clock = _clock(settings, speed)  # not earlier: the clock's file may be another process's
         stack.enter_context(logging_beside(settings, "+".join(roles), clock))
         settings, sockets = bind(settings, roles)
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))

@@ -76,8 +76,8 @@ class Told(TextIOBase):
         entry: dict[str, Any] = json.loads(text)
         if entry["severity"] not in _SERIOUS and entry["message"] not in _TOLD:
             return None
-        if entry.get("error") == "CancelledError":
-            return None  # what was going on when we were told to stop
+        if entry.get("logger") == "uvicorn.error":
+            return None  # of requests that were going on when we were told to stop
         at = local(datetime.fromisoformat(entry["time"]), self._zone)[11:] if "time" in entry else ""
         what = [entry["message"], *(str(entry[key]) for key in _IDS if key in entry)]
         if "callsInitiated" in entry:
