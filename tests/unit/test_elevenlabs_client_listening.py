@@ -7,13 +7,16 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from careflow.caller.listening import Doorway, ElevenLabsListening
 from careflow.caller.tape import Tape
+from careflow.clock import SystemClock
 from careflow.errors import ProviderError
 from careflow.lab.elevenlabs_account import SpeechFaults
 from careflow.lab.mulaw import SILENCE
@@ -288,6 +291,18 @@ class TestUnpleasantVendor:
         with pytest.raises(ProviderError) as failed:
             await lab.speech(tmp_path).listen("en")
         assert (failed.value.permanent, len(entered)) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["[" * 50_000, "no JSON", b"\xff", "[]", "null", "{}", '{"message_type": ["x"]}', '{"message_type": {}}'],
+    ids=lambda message: str(message[:20]),
+)
+def test_a_message_that_cannot_be_understood_is_passed_over(message: str | bytes) -> None:
+    listening = ElevenLabsListening(
+        Doorway("ws://127.0.0.1:9", SecretStr("key")), clock=SystemClock(), rng=Random(1), chunk_ms=100
+    )
+    assert listening._understand(message) is None
 
 
 class TestTape:

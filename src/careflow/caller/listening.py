@@ -218,7 +218,9 @@ class ElevenLabsListening:
         try:
             document = json.loads(message)
             kind = document["message_type"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        if not isinstance(kind, str):
             return None
         text = document.get("text")
         if kind == "partial_transcript" and isinstance(text, str):

@@ -60,7 +60,7 @@ class Socket:
             raise Gone
         try:
             document = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unreadable from None
         if not isinstance(document, dict):
             raise Unreadable

@@ -106,7 +106,7 @@ class StreamProtocol:
             return
         try:
             document = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._reject(31951, "a message that is not JSON")
             return
         event = document.get("event") if isinstance(document, dict) else None
