@@ -166,6 +166,7 @@ class _Parts:
         from careflow.caller.recovery import Recovery
         from careflow.caller.talks import ScriptedTalks
         from careflow.caller.twilio import TwilioAccount, TwilioPhone
+        from careflow.caller.twiml import stream_url
         from careflow.caller.warming import warm
         from careflow.caller.watch import Watch
         from careflow.scripts import load_scripts
@@ -192,7 +193,7 @@ class _Parts:
             ScriptedTalks(scripts=scripts, **clinic),
             clock,
             BridgeConfig(
-                url=settings.caller_public_url.replace("http", "ws", 1) + "/twilio/media",
+                url=stream_url(settings.caller_public_url),
                 auth_token=settings.twilio_auth_token.get_secret_value(),
                 conversation=ConversationConfig(),
             ),
