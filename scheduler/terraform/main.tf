@@ -72,6 +72,13 @@ resource "google_service_account" "scheduler" {
   project      = each.value
 
   depends_on = [google_project_service.apis]
+
+  lifecycle {
+    precondition {
+      condition     = var.prod_project_id != var.staging_project_id
+      error_message = "prod_project_id and staging_project_id are the same project: the jobs of the two environments would have the same names."
+    }
+  }
 }
 
 # On this one service: a binding on the project would open every service in it.

@@ -329,6 +329,36 @@ class TestRefusals:
         assert len(mine) == 1, said
         assert words in mine[0]
 
+    def test_one_project_for_both_environments_is_refused(self, shop: Workshop) -> None:
+        (said,) = set(shop.refusals(staging_project_id=PROJECTS["prod"]))
+        assert "are the same project" in said
+
+    def test_unusual_values_that_are_right_are_not_refused(self, shop: Workshop) -> None:
+        plan = shop.plan(
+            attempt_deadline="1800s",
+            hospitals={
+                "h2": HOSPITAL | {"id": "2", "timezone": "Etc/GMT+5", "round_times": {"evening": "20:59"}}
+            },
+            prod_project_id="p" * 30,
+            project_name="c",
+            pulse_agent_urls={
+                "prod": "https://careflow-agent-123456789012.northamerica-northeast1.run.app",
+                "staging": "https://pulse.staging.hospital.test",
+            },
+            region="northamerica-northeast1",
+            retry={"count": 0, "max_duration": "3600s", "min_backoff": "300s"},
+            round_times={"morning": "11:59", "noon": "12:00"},
+            timezone="America/Argentina/Buenos_Aires",
+        )
+        jobs = [one for one in by_address(plan["planned_values"]).values() if "schedule" in one]
+        assert len(jobs) == 12
+        assert {job["schedule"] for job in jobs} == {
+            "59 11 * * *",
+            "0 12 * * *",
+            "15 20 * * *",
+            "59 20 * * *",
+        }
+
     def test_every_rule_has_its_mistake(self, refusals: list[tuple[str, Any, list[str]]]) -> None:
         text = (CONFIGURATION / "variables.tf").read_text().splitlines()
         rules = {number for number, line in enumerate(text, 1) if line == "  validation {"}
