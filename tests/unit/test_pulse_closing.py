@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 
 from careflow.core.attempts import Attempt
@@ -11,6 +11,7 @@ from careflow.core.calls import Outcome
 from careflow.core.checkins import AlertKind
 from careflow.core.rounds import Trigger, round_for
 from careflow.errors import StoreUnavailable
+from careflow.pulse.recovery import EVERY
 from pulse_world import (
     ANSWERED,
     EIGHT_FIFTEEN,
@@ -314,6 +315,24 @@ async def test_recovery_goes_on_after_any_failure() -> None:
             await asyncio.sleep(0.005)
         recovering.cancel()
         assert len(it.queue.waiting) == 2
+
+
+async def test_a_call_that_is_held_or_not_due_for_long_is_left_to_its_task() -> None:
+    async with world([patient(1), patient(2, times=(time(11),)), patient(3)]) as it:
+        await it.trigger()
+        held = next(call for call in await it.calls() if call.patient_id == patient(1).id)
+        now = it.clock.now()
+        until = now + timedelta(minutes=6)
+        assert await it.store.claim_call(HOSPITAL, held.id, owner="x", now=now, lease_until=until)
+        it.queue.waiting.clear()
+        it.clock.advance(EVERY.total_seconds())
+        await it.app.state.recovery.recover(overdue_only=True)
+        calls = [task for task in it.queue.waiting.values() if task.queue == "calls"]
+        overdue = next(call for call in await it.calls() if call.patient_id == patient(3).id)
+        assert [task.body["callId"] for task in calls] == [overdue.id]
+        it.clock.advance(60 + EVERY.total_seconds())
+        await it.app.state.recovery.recover(overdue_only=True)
+        assert held.id in [task.body.get("callId") for task in it.queue.waiting.values()]
 
 
 async def test_an_unknown_round_is_404() -> None:

@@ -42,13 +42,22 @@ def close_task(round_: Round, now: datetime) -> Task:
     )
 
 
-async def ensure_call_tasks(store: Store, queue: TaskQueue, round_: Round, batch: int) -> int:
+async def ensure_call_tasks(
+    store: Store, queue: TaskQueue, round_: Round, batch: int, *, overdue_since: datetime | None = None
+) -> int:
     """Make sure that every open call of the round has its task; how many were missing.
 
-    A call that is being held keeps the name of its spell, so its task, waiting or being delivered, is not doubled.
+    With `overdue_since` only those that were due by then and are held by nobody: what a queue may have given up. A call that is
+    being held keeps the name of its spell, so its task, waiting or being delivered, is not doubled.
     """
     added, after = 0, ""
     while page := await store.calls(round_.hospital_id, round_.id, after=after, limit=batch, open_only=True):
-        added += await queue.enqueue([call_task(call) for call in page])
+        wanted = [call for call in page if overdue_since is None or _is_left(call, overdue_since)]
+        added += await queue.enqueue([call_task(call) for call in wanted]) if wanted else 0
         after = page[-1].id
     return added
+
+
+def _is_left(call: Call, since: datetime) -> bool:
+    """Whether nobody has taken the call since then, though it was due, or its holder has been gone since then."""
+    return (call.lease_until or call.due_at) <= since

@@ -30,10 +30,11 @@ class Recovery:
         self._batch = batch
         self._log = structlog.get_logger("careflow.pulse")
 
-    async def recover(self) -> None:
+    async def recover(self, *, overdue_only: bool = False) -> None:
         """For every round that is not closed: finish its planning, then ensure its close task and its open calls' tasks.
 
-        Rounds whose window is over only get their close task; closing settles their calls. Raises StoreUnavailable.
+        With `overdue_only` only those of calls that nobody has taken for `EVERY`. Rounds whose window is over only get
+        their close task; closing settles their calls. Raises StoreUnavailable.
         """
         await self._closer.settle_older_rounds()
         now = self._clock.now()
@@ -45,18 +46,23 @@ class Recovery:
                 await self._planner.plan(round_)
                 added = 0
             else:
-                added = await ensure_call_tasks(self._store, self._queue, round_, self._batch)
+                since = now - EVERY if overdue_only else None
+                added = await ensure_call_tasks(
+                    self._store, self._queue, round_, self._batch, overdue_since=since
+                )
             if added:
                 self._log.info(
                     "Tasks recovered", hospitalId=round_.hospital_id, roundId=round_.id, count=added
                 )
 
     async def run(self, *, pause_seconds: float = 5.0) -> None:
-        """`recover` now and then every `EVERY`, until cancelled; after a pause when the store cannot be used."""
+        """`recover` wholly now, then every `EVERY` what is overdue, until cancelled; after a pause when the store is down."""
+        started = False
         while True:
             pause = EVERY.total_seconds()
             try:
-                await self.recover()
+                await self.recover(overdue_only=started)
+                started = True
             except StoreError as error:
                 self._log.warning("Recovery waits for the store", exc_info=error)
                 pause = pause_seconds
