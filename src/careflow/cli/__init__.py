@@ -64,7 +64,7 @@ def main() -> None:
                 errors="backslashreplace"
             )  # a terminal that cannot show a name still shows the rest
     try:
-        build()(exit_on_error=False, print_error=False)
+        build()(sys.argv[1:], exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         _fail("Interrupted", "nothing is lost; the same command again goes on", INTERRUPTED)

@@ -36,6 +36,10 @@ async def list_(
             if not latest:
                 raise NotFound("there is no round yet; trigger one with careflow rounds run --hour 8")
             round_id = latest[0].id
+        elif await context.store.round(context.hospital_id, round_id) is None:
+            raise NotFound(
+                f"there is no round {round_id!r} in hospital {context.hospital_id!r}; see careflow rounds list"
+            )
         calls: list[Call] = []
         while page := await context.store.calls(
             context.hospital_id, round_id, after=calls[-1].id if calls else "", limit=1000
