@@ -12,7 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis.specs.openapi.checks import ignored_auth
+from schemathesis.specs.openapi.checks import ensure_resource_availability, ignored_auth
 
 from careflow.clock import VirtualClock
 from careflow.store.sqlite import SqliteStore
@@ -73,3 +73,31 @@ def test_the_surface_is_as_documented(pulse_schema: Any, path: str, method: str,
 def test_every_operation_is_among_them(pulse_schema: Any) -> None:
     found = {(one.ok().path, one.ok().method.upper()) for one in pulse_schema.get_all_operations()}
     assert found == set(OPERATIONS)
+
+
+def test_rounds_that_were_triggered_can_be_read_and_closed_in_any_order(pulse_schema: Any) -> None:
+    """Along the links of the document, each answer held to it; and a trigger's answer never changes."""
+    seen: set[tuple[str, str, int]] = set()
+    planned: dict[str, Any] = {}
+
+    class Rounds(pulse_schema.as_state_machine()):  # type: ignore[misc]
+        def validate_response(self, response: Any, case: Any, **options: Any) -> None:
+            # A round is one hospital's: asked for as another's, it is not found, just created or not.
+            excluded = [ignored_auth, ensure_resource_availability]
+            case.validate_response(response, excluded_checks=excluded)
+            seen.add((case.method, case.path, response.status_code))
+            if (case.method, case.path, response.status_code) == ("POST", "/", 200):
+                body = response.json()
+                assert planned.setdefault(body["roundId"], body) == body
+
+    Rounds.run(
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=8,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+    )
+    assert seen >= {("POST", "/", 200), ("GET", "/rounds/{roundId}", 200), ("POST", "/tasks/close", 200)}

@@ -116,7 +116,9 @@ def create_pulse(
             "Opens the round that the trigger means, or finds it, and plans it. Idempotent: a duplicate, late or "
             "concurrent delivery gets the same answer. 200 means that every call and its task are durable."
         ),
-        responses=_answers("The round is planned", _PLANNED, 400, 401, 403, 413, 415, 503),
+        responses=_leading_on(
+            _answers("The round is planned", _PLANNED, 400, 401, 403, 413, 415, 503), settings.hospital_id
+        ),
         openapi_extra=_takes(_trigger_schema(settings)),
         response_class=JSONResponse,
     )
@@ -153,6 +155,7 @@ def create_pulse(
 
     @app.post(
         "/tasks/close",
+        operation_id="closeRound",
         summary="Close one round",
         description=(
             "Called by the queue at the end of the round's window. Gives every open call its outcome and writes the "
@@ -181,6 +184,7 @@ def create_pulse(
 
     @app.get(
         "/rounds/{roundId}",
+        operation_id="readRound",
         summary="One round as it stands",
         responses=_answers("The round", _ROUND, 400, 401, 403, 404, 503),
         response_class=JSONResponse,
@@ -289,6 +293,21 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 def _answers(description: str, schema: dict[str, Any], *refusals: int) -> dict[int | str, dict[str, Any]]:
     answers = errors.documented(*refusals)
     answers[200] = {"description": description, **_json(schema)}
+    return answers
+
+
+def _leading_on(
+    answers: dict[int | str, dict[str, Any]], hospital_id: str
+) -> dict[int | str, dict[str, Any]]:
+    """The answers, the good one with links to what can be done with the round of the hospital that is meant by default."""
+    round_id = "$response.body#/roundId"
+    answers[200]["links"] = {
+        "round": {"operationId": "readRound", "parameters": {"roundId": round_id}},
+        "close": {
+            "operationId": "closeRound",
+            "requestBody": {"hospitalId": hospital_id, "roundId": round_id},
+        },
+    }
     return answers
 
 
