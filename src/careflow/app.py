@@ -21,7 +21,7 @@ from careflow.clock import FollowedClock, SystemClock
 from careflow.errors import CareflowError, SettingsError
 from careflow.hosting import Service, listen, url_of
 from careflow.ports import Clock, Speech, Store
-from careflow.practice import PracticeAccount, practises, with_practice
+from careflow.practice import PracticeAccount, check_accounts, practises, with_practice
 from careflow.settings import Settings
 from careflow.store.sqlite import SqliteStore
 
@@ -47,7 +47,12 @@ class Assembly:
 
 
 def bind(settings: Settings, roles: Sequence[str]) -> tuple[Settings, Mapping[str, socket]]:
-    """Take the ports of `roles`; the settings then hold every address that was not set explicitly. Raises PortInUse."""
+    """Take the ports of `roles`; the settings then hold every address that was not set explicitly.
+
+    Raises PortInUse, and SettingsError when the Caller's accounts are incomplete.
+    """
+    if "caller" in roles:
+        check_accounts(settings)
     sockets = {
         role: listen(settings.host, getattr(settings, _PORTS[role]), f"CAREFLOW_{_PORTS[role].upper()}")
         for role in roles

@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from careflow.app import bind
 from careflow.errors import SettingsError
+from careflow.practice import check_accounts
 from careflow.settings import load_settings
 
 
@@ -42,3 +44,27 @@ def test_no_attempt_is_given_up_while_its_call_may_still_go_on(monkeypatch: pyte
         load_settings()
     monkeypatch.setenv("CAREFLOW_ATTEMPT_DEADLINE", "1300")
     assert load_settings().call_time_limit == 1200
+
+
+ACCOUNTS = {
+    "TWILIO_AUTH_TOKEN": "token",
+    "TWILIO_FROM": "+18005550199",
+    "ELEVENLABS_API_KEY": "key",
+    "ELEVENLABS_VOICES": "en=anna",
+}
+
+
+@pytest.mark.parametrize("missing", [None, *ACCOUNTS])
+def test_real_people_are_phoned_only_with_all_that_a_conversation_needs(
+    monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    check_accounts(load_settings())  # the lab needs nothing
+    monkeypatch.setenv("CAREFLOW_TWILIO_ACCOUNT_SID", "AC1")
+    for name, value in ACCOUNTS.items():
+        if name != missing:
+            monkeypatch.setenv(f"CAREFLOW_{name}", value)
+    if missing is None:
+        check_accounts(load_settings())
+        return
+    with pytest.raises(SettingsError, match=missing):
+        bind(load_settings(caller_port=0), ["caller"])
