@@ -17,14 +17,14 @@ EVERYTHING = "*"
 def paths(schema: Message, mask: Iterable[str], *, camel_case: bool) -> Sequence[Path] | None:
     """The paths that the mask names, in camelCase; None when it names none and everything is meant.
 
-    Nested names are taken in snake_case, over REST (`camel_case`) in both forms. Output-only fields, and `name`, are left out:
-    a mask of nothing else changes nothing. Raises Refused for a path that the resource has not (or not here).
+    Names are taken in snake_case, over REST (`camel_case`) in both forms. Output-only fields are left out: a mask of nothing
+    else changes nothing. Raises Refused for a path that the resource has not (or not here).
     """
     texts = [text for text in mask if text]
     if not texts or EVERYTHING in texts:
         return None
     found = [_path(schema, text, camel_case) for text in texts]
-    return [path for path in found if path and path != ("name",)]
+    return [path for path in found if path]
 
 
 def _path(schema: Message, text: str, camel_case: bool) -> Path | None:
