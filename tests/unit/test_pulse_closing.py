@@ -9,7 +9,7 @@ from typing import Any
 from careflow.core.attempts import Attempt
 from careflow.core.calls import Outcome
 from careflow.core.checkins import AlertKind
-from careflow.core.rounds import Trigger, round_for
+from careflow.core.rounds import Trigger, plan, round_for
 from careflow.errors import StoreUnavailable
 from careflow.pulse.recovery import EVERY
 from pulse_world import (
@@ -53,6 +53,27 @@ async def test_calls_never_claimed_end_unreachable_with_an_alert() -> None:
         ] * 2
         assert [alert.kind for alert in await it.store.alerts(HOSPITAL)] == [AlertKind.UNREACHABLE] * 2
         assert (await closed_round(it)).outcomes == (("unreachable", 2),)
+
+
+async def test_a_call_that_a_slow_planner_adds_at_the_last_moment_keeps_the_round_open() -> None:
+    async with world([patient(1)]) as it:
+        await it.trigger()
+        added = plan(await closed_round(it), patient(2), EIGHT_FIFTEEN, do_not_call=False)
+        assert added is not None
+        counts = it.store.count_calls
+
+        async def late(hospital_id: str, round_id: str) -> Any:
+            await it.store.create_calls([added])
+            return await counts(hospital_id, round_id)
+
+        it.queue.waiting.clear()
+        it.clock.advance((WINDOW_END - it.clock.now()).total_seconds())
+        it.store.count_calls = late  # type: ignore[method-assign]
+        it.restart()
+        assert (await it.post("/tasks/close", CLOSE)).status_code == 409
+        assert (await closed_round(it)).closed_at is None
+        assert (await it.post("/tasks/close", CLOSE)).json() == {"status": "closed"}
+        assert [call.outcome for call in await it.calls()] == [Outcome.UNREACHABLE] * 2
 
 
 async def test_closing_again_changes_nothing() -> None:
