@@ -145,6 +145,18 @@ async def test_cookies_of_one_answer_are_not_sent_with_the_next_attempt():
     assert seen == [None, None]
 
 
+async def test_duplicates_can_be_had_on_demand():
+    seen = []
+
+    def answer(request):
+        seen.append(request.headers["X-CloudScheduler-ScheduleTime"])
+        return httpx.Response(200 if len(seen) == 2 else 500)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    assert (await HttpDelivery(http, FixedTokens, copies=2)(JOB, ATTEMPT)).succeeded
+    assert seen == ["2026-11-23T13:15:00Z"] * 2
+
+
 # real servers
 
 

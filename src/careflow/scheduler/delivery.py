@@ -33,7 +33,8 @@ class HttpDelivery:
     """Sends attempts, at most `in_flight` at once and at most `per_origin` to one scheme, host and port.
 
     The second bound is what keeps a target that hangs from taking every place. The attempt deadline is real time and
-    counts from the sending. Its connections are the client's: allow as many.
+    counts from the sending. Its connections are the client's: allow as many, best by `connections.DirectTransport`.
+    `copies` requests are made of each attempt, the last one's outcome counts.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class HttpDelivery:
         *,
         in_flight: int = 500,
         per_origin: int = 300,
+        copies: int = 1,
     ) -> None:
         self._http = http
         self._tokens_for = tokens_for
+        self._copies = copies
         self._tokens: dict[str, Tokens] = {}
         self._places = asyncio.Semaphore(in_flight)
         self._origins: defaultdict[str, asyncio.Semaphore] = defaultdict(
@@ -59,6 +62,8 @@ class HttpDelivery:
         async with self._origins[origin], self._places:
             try:
                 async with asyncio.timeout(job.attempt_deadline.total_seconds()):
+                    for _ in range(self._copies - 1):
+                        await self._send(job, attempt)
                     return await self._send(job, attempt)
             except TimeoutError:
                 return OVERDUE
