@@ -18,7 +18,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ try:
 
     from careflow.auth.setup import local_issuer
     from careflow.cli.context import clock_of
+    from careflow.cli.whereabouts import reached
     from careflow.errors import CareflowError, SettingsError
     from careflow.settings import load_settings
 except ModuleNotFoundError as error:
@@ -247,11 +248,22 @@ def is_local(url: str) -> bool:
         return False
 
 
-def local_tokens(data_dir: Path | None) -> Callable[[str], str]:
-    """Tokens of the scheduler's account from this machine's own issuer. Raises Failed when it is not found."""
+def deployment(data_dir: Path | None) -> tuple[Path | None, Sequence[Path]]:
+    """The local deployment's data directory, None when there is none, and where it was looked for."""
     given = data_dir or (Path(os.environ["CAREFLOW_DATA_DIR"]) if "CAREFLOW_DATA_DIR" in os.environ else None)
     places = [given] if given else [Path("careflow-data"), ROOT / "careflow-data"]
-    found = next((one for one in places if (one / "issuer" / "signing-key.pem").exists()), None)
+    return next((one for one in places if (one / "issuer" / "signing-key.pem").exists()), None), places
+
+
+def local_pulse(data_dir: Path | None) -> str:
+    """Where the local deployment says its Pulse is; the seed's address when there is none."""
+    found, _ = deployment(data_dir)
+    return reached(load_settings(data_dir=found)).pulse_url if found else "http://localhost:8001"
+
+
+def local_tokens(data_dir: Path | None) -> Callable[[str], str]:
+    """Tokens of the scheduler's account from this machine's own issuer. Raises Failed when it is not found."""
+    found, places = deployment(data_dir)
     if found is None:
         looked = " or ".join(str(one) for one in places)
         raise Failed(
@@ -277,9 +289,7 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--after", type=_seconds, default=10.0, help="seconds until the connection is cut (10)"
     )
-    parser.add_argument(
-        "--url", default="http://localhost:8001", help="the Pulse Agent (http://localhost:8001)"
-    )
+    parser.add_argument("--url", help="the Pulse Agent (the local deployment's, http://localhost:8001)")
     parser.add_argument(
         "--token", help="an identity token of the scheduler's account, where Pulse is not on this machine"
     )
@@ -304,8 +314,8 @@ def _seconds(text: str) -> float:
 
 def main(words: list[str] | None = None) -> int:
     asked = arguments(words)
-    url = asked.url.rstrip("/")
     try:
+        url = (asked.url or local_pulse(asked.data_dir)).rstrip("/")
         if asked.token is None and not is_local(url):
             raise Failed(
                 f"{url} is not on this machine: give a token of the scheduler's account with --token"
