@@ -119,7 +119,7 @@ async def _run(settings: Settings, roles: Sequence[str], speed: float, json: boo
             print_json({"ready": True, "services": urls, "dataDir": str(settings.data_dir)})
         else:
             for name, url in urls.items():
-                print(f"{name:7} {url}", file=sys.stderr)
+                print(f"{name:10} {url}", file=sys.stderr)
             if isinstance(clock, VirtualClock):
                 print(
                     f"time    {clock.now():%Y-%m-%d %H:%M:%S} UTC, {speed:g} times as fast", file=sys.stderr
