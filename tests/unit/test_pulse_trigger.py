@@ -236,3 +236,13 @@ async def test_a_planner_that_knew_an_older_roster_does_not_have_the_last_word()
         it.store.update_round = beaten_once  # type: ignore[method-assign]
         it.restart()
         assert (await it.trigger()).json()["callsInitiated"] == 1
+
+
+async def test_a_record_that_cannot_be_planned_with_is_skipped_and_keeps_nobody_else_from_being_called() -> (
+    None
+):
+    async with world([patient(1), patient(2, time_zone="Mars/Base"), patient(3)]) as it:
+        response = await it.trigger()
+        assert response.status_code == 200
+        assert response.json()["callsInitiated"] == 2
+        assert response.json()["skipped"] == {"unusable-record": 1}

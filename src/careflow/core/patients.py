@@ -17,6 +17,9 @@ class SkipReason(StrEnum):
     PAUSED = "paused"  # calls are suspended until a date, or until further notice
     NO_NUMBER = "no-number"  # no number that can be dialled
     OUTSIDE_HOURS = "outside-calling-hours"  # no permitted moment left in the round's window
+    UNUSABLE = (
+        "unusable-record"  # the stored record cannot be planned with, e.g. a zone that is not known any more
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

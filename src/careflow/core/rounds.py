@@ -96,6 +96,23 @@ def round_for(trigger: Trigger, now: datetime, round_hours: tuple[int, ...]) -> 
     )
 
 
+def unplanned(round_: Round, patient_id: str, now: datetime) -> Call:
+    """The call of a patient whose record cannot be planned with: on record as skipped, so that nobody is lost."""
+    return Call(
+        id=call_id(round_.id, patient_id),
+        hospital_id=round_.hospital_id,
+        round_id=round_.id,
+        patient_id=patient_id,
+        due_at=now,
+        not_after=round_.window_end,
+        state=CallState.ENDED,
+        outcome=Outcome.SKIPPED,
+        reason=SkipReason.UNUSABLE.value,
+        created_at=now,
+        ended_at=now,
+    )
+
+
 def plan(round_: Round, patient: Patient, now: datetime, *, do_not_call: bool) -> Call | None:
     """The patient's call in this round: waiting, or ended as skipped with the reason; None when the patient is not due.
 

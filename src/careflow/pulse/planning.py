@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 
-from careflow.core.calls import CallState, Outcome
-from careflow.core.rounds import Round, Trigger, plan, round_for
-from careflow.ports import Clock, Store, TaskQueue
+import structlog
+
+from careflow.core.calls import Call, CallState, Outcome
+from careflow.core.rounds import Round, Trigger, plan, round_for, unplanned
+from careflow.ports import Candidate, Clock, Store, TaskQueue
 from careflow.pulse.outbox import call_task, close_task, ensure_call_tasks
 
 
@@ -23,6 +26,7 @@ class Planner:
         self._clock = clock
         self._round_hours = round_hours
         self._batch = batch
+        self._log = structlog.get_logger("careflow.pulse")
 
     async def run(self, trigger: Trigger) -> Round:
         """The trigger's round, planned. Raises StoreUnavailable; then nothing is lost and the trigger can come again."""
@@ -60,7 +64,7 @@ class Planner:
             round_.hospital_id, round_.schedule_hour, after=after, limit=self._batch
         ):
             now = self._clock.now()  # anew for each batch: a window that ends meanwhile must be seen
-            planned = (plan(round_, one.patient, now, do_not_call=one.do_not_call) for one in page)
+            planned = (self._planned(round_, one, now) for one in page)
             calls = [call for call in planned if call is not None]
             if calls and await self._store.create_calls(calls) < len(calls):
                 all_new = False  # what is stored may be due at another moment than what was planned just now
@@ -71,6 +75,21 @@ class Planner:
             after = page[-1].patient.id
             await asyncio.sleep(0)
         return all_new
+
+    def _planned(self, round_: Round, candidate: Candidate, now: datetime) -> Call | None:
+        """The candidate's call. One record that is not usable must not keep a whole hospital's round from happening."""
+        patient = candidate.patient
+        try:
+            return plan(round_, patient, now, do_not_call=candidate.do_not_call)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with this one record
+            self._log.error(
+                "Patient cannot be planned",
+                hospitalId=round_.hospital_id,
+                roundId=round_.id,
+                patientId=patient.id,
+                exc_info=error,
+            )
+            return unplanned(round_, patient.id, now)
 
     async def _record(self, round_: Round, revision: int) -> Round:
         while True:
