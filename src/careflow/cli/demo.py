@@ -64,8 +64,8 @@ async def demo(
     from careflow.telemetry import configure_logging
 
     started = time.monotonic()
-    if not 0 < speed <= FASTEST:
-        raise SettingsError(f"--speed {speed}: accepted are numbers above 0, up to {FASTEST}")
+    if not 1 <= speed <= FASTEST:
+        raise SettingsError(f"--speed {speed}: accepted are numbers from 1 to {FASTEST}")
     settings = _settings(data_dir)
     try:
         settings.data_dir.mkdir(parents=True)
@@ -115,6 +115,7 @@ def _virtual_morning(settings: Settings) -> VirtualClock:
 
 async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, progress: Progress) -> Result:
     from careflow.app import assembled, bind, trigger_round
+    from careflow.clock import wait_until
     from careflow.fhir.notes import RosterDefaults
     from careflow.fhir.roster import import_paths
     from careflow.hosting import running
@@ -142,7 +143,11 @@ async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, 
         )
         await assembly.store.put_patients(reading.patients)
         progress.happened(f"roster: {len(reading.patients)} patients from FHIR bundles")
-        await clock.sleep((_quarter_past(clock) - clock.now()).total_seconds())
+        interrupted = Interrupted(
+            f"the round stays as far as it came; see careflow rounds list --data-dir {settings.data_dir}"
+        )
+        if await wait_until(clock, (_quarter_past(clock) - clock.now()).total_seconds(), stop):
+            raise interrupted
         status, body = await trigger_round(
             settings, HOUR, clock, trigger_type="scheduled", source="careflow-demo"
         )
@@ -157,9 +162,7 @@ async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, 
             assembly.store, settings.hospital_id, body["roundId"], clock.now, progress, stop
         )
         if round_ is None:
-            raise Interrupted(
-                f"the round stays as far as it came; see careflow rounds list --data-dir {settings.data_dir}"
-            )
+            raise interrupted
         return await _result(assembly, round_, body)
 
 
