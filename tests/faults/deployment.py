@@ -120,7 +120,7 @@ class Deployment:
         data_dir = folder / "data"
         data_dir.mkdir(parents=True)
         self.clock = VirtualClock(start, path=folder / "clock")
-        ports = dict(zip(("pulse", "caller", "lab"), free_ports(3), strict=True))
+        ports = dict(zip(("pulse", "caller", "lab", "scheduler"), free_ports(4), strict=True))
         urls = {role: f"http://127.0.0.1:{port}" for role, port in ports.items()}
         chosen: dict[str, Any] = {
             "data_dir": data_dir,
