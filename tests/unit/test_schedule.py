@@ -276,6 +276,11 @@ class TestOtherChanges:
         assert slots("30 23 * * *", "Africa/Cairo", after=after, count=2) == ["10-29 23:30", "10-30 23:30"]
         assert slots("0 0 * * *", "Africa/Cairo", after=after, count=2) == ["10-30 00:00", "10-31 00:00"]
 
+    def test_midnight_undone_in_st_johns(self):
+        after = datetime(2006, 10, 29, 2, 20, tzinfo=UTC)  # 2006-10-29 00:01 becomes 23:01 of the 28th
+        found = slots("5,58 * 28 10 *", "America/St_Johns", after=after, count=3)
+        assert found == ["10-28 23:58", "10-28 23:05", "10-28 23:58"]
+
     def test_a_whole_day_skipped_in_samoa(self):
         after = datetime(2011, 12, 30, 9, 0, tzinfo=UTC)  # 2011-12-29 23:00; the 30th never was
         assert slots("0 8 * * *", "Pacific/Apia", after=after, count=2) == ["12-31 00:00", "12-31 08:00"]

@@ -118,8 +118,13 @@ class WallClock:
                 day = self._days.first_from(local.date() + _DAY, until)
                 if day is None:
                     return None
-                # A midnight that comes twice may lie behind us.
-                at = max(at + _MINUTE, first_instant(datetime.combine(day, time()), self._zone))
+                # Clocks that are set back over midnight return to yesterday: then not even a day is skipped.
+                steady = (at + _DAY).astimezone(self._zone).utcoffset() == local.utcoffset()
+                if steady or local.date() - _DAY not in self._days:
+                    # A midnight that comes twice may lie behind us.
+                    at = max(at + _MINUTE, first_instant(datetime.combine(day, time()), self._zone))
+                else:
+                    at += _MINUTE
                 continue
             index = bisect_right(minutes, local.minute - 1)
             ahead = (minutes[index] if index < len(minutes) else 60) - local.minute
