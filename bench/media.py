@@ -20,10 +20,10 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.processes import Process, free_port, serve
 from bench.roster import HOUR, patients
-from careflow.app import trigger_round
 from careflow.clock import SystemClock
 from careflow.core.attempts import AttemptState
 from careflow.errors import CareflowError
+from careflow.operating import trigger_round
 from careflow.settings import load_settings
 from careflow.store.sqlite import SqliteStore
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.processes import serve
 from bench.roster import EIGHT_FIFTEEN, HOUR, fill
-from careflow.app import trigger_round
 from careflow.clock import VirtualClock
 from careflow.errors import CareflowError
+from careflow.operating import trigger_round
 from careflow.settings import load_settings
 from careflow.store.locks import hold_role
 from careflow.store.sqlite import SqliteStore

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,10 @@ import httpx
 from careflow.auth import setup as auth
 from careflow.auth.middleware import RequireToken
 from careflow.clock import FollowedClock, SystemClock
-from careflow.errors import CareflowError, SettingsError
+from careflow.errors import SettingsError
 from careflow.hosting import Service, listen, url_of
-from careflow.ports import Clock, Speech, Store
+from careflow.peopling import LAB_SEED, keep_lab_peopled
+from careflow.ports import Clock, Speech
 from careflow.practice import PracticeAccount, check_accounts, practises, with_practice
 from careflow.settings import Settings
 from careflow.store.sqlite import SqliteStore
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from careflow.lab.app import Lab
     from careflow.tasks.embedded import EmbeddedQueue
 
-ROSTER_POLL_SECONDS = 2.0
-LAB_SEED = 8  # decides which of the lab's patients behaves how
 _PORTS = {"pulse": "pulse_port", "caller": "caller_port", "lab": "lab_port", "scheduler": "scheduler_port"}
 
 
@@ -301,116 +299,3 @@ def _with_background(service: Service, work: Callable[[], Any]) -> Service:
 
 def _fresh_id() -> str:
     return uuid.uuid4().hex
-
-
-async def people_lab(store: Store, lab: Lab, seed: int) -> None:
-    """Give every patient of the roster a telephone in the lab, and somebody who picks it up or does not.
-
-    Who has a number already keeps it and stays as they are: what was put there by hand outlives every restart.
-    """
-    from careflow.lab.fleet import assign_personas
-
-    known: list[tuple[str, str, int, str]] = []
-    for hospital_id in await store.hospitals():
-        after = ""
-        while page := await store.patients(hospital_id, after=after):
-            after = page[-1].id
-            known += [
-                (
-                    patient.phone,
-                    patient.given_name,
-                    patient.birth_date.year if patient.birth_date else 1950,
-                    patient.language,
-                )
-                for patient in page
-                if patient.phone
-            ]
-    present = lab.exchange.subscribers
-    added = [one for one in assign_personas(known, seed) if one.phone not in present]
-    if added:
-        lab.exchange.set_subscribers([*present.values(), *added])
-
-
-async def keep_lab_peopled(store: Store, lab: Lab, clock: Clock, seed: int) -> None:
-    """`people_lab` now and whenever the roster changes, until cancelled."""
-    seen: Mapping[str, int] = {}
-    while True:
-        present = {hospital: await store.roster_revision(hospital) for hospital in await store.hospitals()}
-        if present != seen:
-            await people_lab(store, lab, seed)
-            seen = present
-        await clock.sleep(ROSTER_POLL_SECONDS)
-
-
-# --- what commands ask of a running deployment -----------------------------------------------------------------
-
-
-async def trigger_round(
-    settings: Settings, hour: int, clock: Clock, *, trigger_type: str, source: str = "careflow-cli"
-) -> tuple[int, dict[str, Any]]:
-    """Send Pulse the seed's trigger with a token of the scheduler's account; its status and JSON body.
-
-    Raises CareflowError when Pulse does not answer.
-    """
-    async with httpx.AsyncClient(timeout=httpx.Timeout(600, connect=5)) as http:
-        tokens = auth.tokens(settings, settings.scheduler_account, http, clock)
-        try:
-            response = await http.post(
-                settings.pulse_url + "/",
-                json={
-                    "scheduleHour": hour,
-                    "timezone": settings.time_zone,
-                    "triggerType": trigger_type,
-                    "source": source,
-                    "environment": settings.environment,
-                    "hospitalId": settings.hospital_id,
-                },
-                headers={
-                    "Authorization": f"Bearer {await tokens.token(settings.pulse_audience or settings.pulse_url)}"
-                },
-            )
-        except httpx.HTTPError as error:
-            raise CareflowError(
-                f"Pulse does not answer at {settings.pulse_url} ({type(error).__name__}): is `careflow up` running?"
-            ) from error
-    try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    return response.status_code, body
-
-
-async def recording_of(settings: Settings, call_sid: str) -> bytes:
-    """The recording of a call, as WAV, from Twilio's recordings API. Raises CareflowError when there is none."""
-    if practises(settings):
-        settings = with_practice(settings, f"http://{settings.host}:{settings.lab_port}")
-    base = f"/2010-04-01/Accounts/{settings.twilio_account_sid}"
-    async with httpx.AsyncClient(
-        base_url=settings.twilio_url,
-        auth=(settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value()),
-        timeout=30,
-    ) as http:
-        try:
-            listed = await http.get(f"{base}/Calls/{call_sid}/Recordings.json")
-            recordings = listed.json()["recordings"] if listed.status_code == 200 else []
-            if not recordings:
-                raise CareflowError(
-                    f"{settings.twilio_url} keeps no recording of {call_sid}; recording is the setting "
-                    "CAREFLOW_RECORD_CALLS, and is always on in the lab"
-                )
-            answer = await http.get(f"{base}/Recordings/{recordings[0]['sid']}.wav")
-            answer.raise_for_status()
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            local = local_recording(settings.data_dir, call_sid)
-            if local is not None:
-                return local
-            raise CareflowError(
-                f"{settings.twilio_url} does not give the recording of {call_sid} ({type(error).__name__})"
-            ) from error
-        return answer.content
-
-
-def local_recording(data_dir: Path, call_sid: str) -> bytes | None:
-    """The lab's file of the recording, when the lab itself is no longer running."""
-    path = data_dir / "lab" / "recordings" / f"{call_sid}.wav"
-    return path.read_bytes() if path.is_file() else None

@@ -20,9 +20,9 @@ from typing import Any
 
 import httpx
 
-from careflow.app import trigger_round
 from careflow.clock import Pace, VirtualClock
 from careflow.errors import CareflowError
+from careflow.operating import trigger_round
 from careflow.settings import Settings, load_settings
 from careflow.store.sqlite import SqliteStore
 

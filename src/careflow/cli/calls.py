@@ -156,7 +156,7 @@ def _print_call(
 
 
 async def _write_audio(context: Context, attempts: Sequence[Attempt], path: Path) -> None:
-    from careflow.app import local_recording, recording_of
+    from careflow.operating import local_recording, recording_of
 
     answered = [attempt.call_sid for attempt in attempts if attempt.answered_at and attempt.call_sid]
     if not answered:

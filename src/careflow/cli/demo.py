@@ -114,11 +114,12 @@ def _virtual_morning(settings: Settings) -> VirtualClock:
 
 
 async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, progress: Progress) -> Result:
-    from careflow.app import assembled, bind, trigger_round
+    from careflow.app import assembled, bind
     from careflow.clock import wait_until
     from careflow.fhir.notes import RosterDefaults
     from careflow.fhir.roster import import_paths
     from careflow.hosting import running
+    from careflow.operating import trigger_round
     from careflow.sample import roster_path
 
     settings, sockets = bind(settings, ("lab", "caller", "pulse"))

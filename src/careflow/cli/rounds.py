@@ -47,7 +47,7 @@ async def run(
     json: Json = False,
 ) -> None:
     """Trigger a round on the running Pulse, as the scheduler does: a signed POST. Safe to repeat."""
-    from careflow.app import trigger_round
+    from careflow.operating import trigger_round
 
     settings = reached(settings_for(data_dir, hospital))
     if "oidc_issuer" not in settings.model_fields_set:

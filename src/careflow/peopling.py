@@ -1,0 +1,64 @@
+"""The lab's people: everybody on the roster has a telephone there, and somebody who picks it up or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from careflow.lab.fleet import assign_personas
+from careflow.lab.personas import Subscriber
+from careflow.ports import Clock, Store
+
+if TYPE_CHECKING:
+    from careflow.lab.app import Lab
+
+ROSTER_POLL_SECONDS = 2.0
+LAB_SEED = 8  # decides which of the lab's patients behaves how
+
+
+async def people_lab(store: Store, lab: Lab, seed: int) -> None:
+    """Give every patient of the roster a telephone in the lab, and somebody who picks it up or does not.
+
+    Who has a number already keeps persona and seed: what was put there by hand outlives every restart. Their name, year of birth
+    and language are the roster's.
+    """
+    known: list[tuple[str, str, int, str]] = []
+    for hospital_id in await store.hospitals():
+        after = ""
+        while page := await store.patients(hospital_id, after=after):
+            after = page[-1].id
+            known += [
+                (
+                    patient.phone,
+                    patient.given_name,
+                    patient.birth_date.year if patient.birth_date else 1950,
+                    patient.language,
+                )
+                for patient in page
+                if patient.phone
+            ]
+    present = dict(lab.exchange.subscribers)
+    wanted = {one.phone: _kept(present.get(one.phone), one) for one in assign_personas(known, seed)}
+    if present | wanted != present:
+        lab.exchange.set_subscribers(list((present | wanted).values()))
+
+
+def _kept(present: Subscriber | None, wanted: Subscriber) -> Subscriber:
+    """Who has the number, with what the roster knows of them now."""
+    if present is None:
+        return wanted
+    return replace(
+        present, given_name=wanted.given_name, birth_year=wanted.birth_year, language=wanted.language
+    )
+
+
+async def keep_lab_peopled(store: Store, lab: Lab, clock: Clock, seed: int) -> None:
+    """`people_lab` now and whenever the roster changes, until cancelled."""
+    seen: Mapping[str, int] = {}
+    while True:
+        present = {hospital: await store.roster_revision(hospital) for hospital in await store.hospitals()}
+        if present != seen:
+            await people_lab(store, lab, seed)
+            seen = present
+        await clock.sleep(ROSTER_POLL_SECONDS)
