@@ -17,7 +17,8 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import scheduler_v1
 from google.cloud.scheduler_v1.services.cloud_scheduler import transports
-from google.protobuf import duration_pb2, field_mask_pb2
+from google.protobuf import any_pb2, duration_pb2, field_mask_pb2
+from google.rpc import status_pb2
 
 from scheduler_api_kit import PARENT, Threaded, serving_in_a_thread
 
@@ -283,6 +284,13 @@ def test_errors_come_as_the_clients_own_types(
         list(client.list_jobs(request={"parent": PARENT, "page_token": "bad"}))
     with pytest.raises(exceptions.BadRequest, match="Job name must be formatted"):
         client.create_job(parent=PARENT, job=job(running, job_id, name="short"))
+
+
+def test_what_the_service_sets_itself_is_ignored_whatever_it_is(running: Threaded, job_id: str) -> None:
+    unknown = any_pb2.Any(type_url="type.googleapis.com/no.such.Type", value=b"x")
+    given = job(running, job_id, state="PAUSED", status=status_pb2.Status(code=5, details=[unknown]))
+    with blocking(running, "grpc") as client:
+        assert client.create_job(parent=PARENT, job=given).state is scheduler_v1.Job.State.ENABLED
 
 
 def test_over_grpc_a_mask_is_in_snake_case_only(running: Threaded, job_id: str) -> None:

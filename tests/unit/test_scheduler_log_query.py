@@ -41,6 +41,7 @@ def holds(text: str, found: Entry) -> bool:
         ('jsonPayload."@type":"AttemptStarted"', False),
         ("severity>=error", True),
         ("severity>ERROR", False),
+        ("severity>=NOTICE", True),  # by rank and not by letters
         ("severity<=400", False),
         ("severity!=INFO", True),
         ('timestamp>="2026-11-23T08:15:00-05:00" AND timestamp<"2026-11-23T13:16:00.5Z"', True),

@@ -57,6 +57,19 @@ async def test_a_request_that_comes_byte_by_byte_is_answered(tmp_path: Path) -> 
     assert answer.startswith(b"HTTP/1.1 404")  # as a PATCH of a missing job, and no preface
 
 
+async def test_a_preface_that_comes_in_pieces_is_a_grpc_connection(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        reader, writer = await connect(served)
+        for piece in (b"P", b"R", b"I * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"):
+            await (await connect(served))[1].drain()  # a round trip, so that the pieces are read one by one
+            writer.write(piece)
+            await writer.drain()
+        first_frame = await reader.readexactly(9)
+        writer.close()
+
+    assert first_frame[3] == 4  # SETTINGS (RFC 9113 section 3.4)
+
+
 async def test_large_jobs_are_listed_in_pages_that_a_grpc_client_takes(tmp_path: Path) -> None:
     """Clients refuse answers of more than 4 MiB unless told otherwise."""
     async with serving(tmp_path) as served:
@@ -114,7 +127,7 @@ async def test_rest_is_served_without_googles_package_and_the_log_says_what_is_m
             assert (await rest.get(f"/v1/{PARENT}/jobs")).status_code == 200
             reader, writer = await connect(served)
             writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-            assert await reader.read() == b""
+            assert await asyncio.wait_for(reader.read(), 10) == b""
             writer.close()
 
     assert "gRPC is not served: google-cloud-scheduler" in caplog.text

@@ -98,9 +98,8 @@ def _projects(asked: wire.Tree) -> list[str]:
 
 
 def _position(entry: Entry) -> tuple[str, str]:
-    """Where an entry stands in time. Z and the missing decimals of whole seconds would sort wrongly as they are."""
-    seconds, _, decimals = str(entry["timestamp"]).removesuffix("Z").partition(".")
-    return f"{seconds}.{decimals:0<9}", str(entry.get("insertId", ""))
+    """Where an entry stands in time. With the Z, whole seconds would come after their fractions."""
+    return str(entry["timestamp"]).removesuffix("Z"), str(entry.get("insertId", ""))
 
 
 def _token_for(entry: Entry) -> str:
