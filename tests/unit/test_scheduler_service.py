@@ -261,6 +261,7 @@ async def test_a_forced_run_goes_out_at_once_also_when_paused_and_while_one_is_u
     await scheduler.pause(job().name)
     target.hold.clear()
     async with serving(scheduler):
+        await settle(clock)  # the loop has gone to sleep
         returned = await scheduler.run(job().name)
         assert returned.state is JobState.PAUSED
         await scheduler.run(job().name)
@@ -269,6 +270,19 @@ async def test_a_forced_run_goes_out_at_once_also_when_paused_and_while_one_is_u
         await settle(clock)
     assert target.slots == [None, None]
     assert [one.slot for one in await scheduler.attempts(job().name)] == [None, None]
+
+
+async def test_a_retry_that_is_due_sooner_than_anything_else_is_not_waited_past(scheduler, clock, target):
+    target.statuses = [500]
+    await scheduler.create(job(retry=RetryConfig(retry_count=1, min_backoff=timedelta(seconds=1))))
+    async with serving(scheduler):
+        target.hold.clear()
+        await until(clock, lambda: target.seen)
+        await settle(clock)  # the loop has gone to sleep
+        target.hold.set()
+        await until(clock, lambda: len(target.seen) == 2, step=0.2)
+    second, first = await scheduler.attempts(job().name)
+    assert second.started_at - first.finished_at < timedelta(seconds=15)  # it looks by itself every 30
 
 
 async def test_a_run_asked_for_while_nobody_serves_goes_out_later(scheduler, clock, target):
@@ -417,6 +431,8 @@ async def test_a_stored_job_whose_zone_is_no_more_is_switched_off_and_can_be_rep
             with pytest.raises(JobWrongState):
                 await refused(job().name)
     assert [request.headers["X-CloudScheduler-JobName"] for request in target.seen] == ["other"]
+    repaired = await scheduler.update(job().name, lambda one: replace(one, time_zone="America/New_York"))
+    assert (repaired.state, repaired.schedule_time) == (JobState.ENABLED, SLOT + timedelta(days=1))
 
 
 async def test_idling_costs_nothing(scheduler, database, clock, monkeypatch):

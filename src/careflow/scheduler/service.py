@@ -106,11 +106,12 @@ class Scheduler:
         """Replace the user's part of the job by what `change` makes of it, all or nothing.
 
         A new schedule or zone plans from now; the execution under way goes on, with the new target and retries. UPDATE_FAILED
-        becomes ENABLED. `change` may be asked twice and what it raises is raised here. Raises JobNotFound; InvalidSchedule.
+        becomes ENABLED, and so does DISABLED: only a schedule that could not be read any more disables a job here. `change` may be asked twice and what it raises is raised here. Raises JobNotFound; InvalidSchedule.
         """
 
         def edit(job: Job, progress: Progress, now: datetime) -> tuple[Job, Step]:
-            state = JobState.ENABLED if job.state is JobState.UPDATE_FAILED else job.state
+            broken = job.state in (JobState.UPDATE_FAILED, JobState.DISABLED)
+            state = JobState.ENABLED if broken else job.state
             changed = _user_part(change(store.view(job, progress)))
             changed = replace(changed, name=job.name, state=state, user_update_time=now)
             engine = self._engine(changed)
