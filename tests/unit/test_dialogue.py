@@ -574,3 +574,29 @@ def test_a_conversation_with_a_well_patient_takes_less_than_a_minute_of_speech()
 
 def test_the_checkpoint_is_json_of_one_line() -> None:
     assert "\n" not in to_json(Talk().identified().dialogue)
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_red_flag_counts_though_detection_took_the_patient_for_a_machine(ready: bool) -> None:
+    talk = Talk().start()
+    talk.feed(MachineAnswered(ready=ready))
+    talk.feed(Heard("please, my chest hurts"))
+    assert talk.alerts == [(AlertKind.RED_FLAG, "chest-pain")]
+    assert talk.goodbye() == Finished(Ending.ESCALATED)
+
+
+def test_a_greeting_that_names_911_is_no_red_flag() -> None:
+    talk = Talk().start()
+    talk.feed(MachineAnswered(ready=False))
+    talk.feed(Heard("If this is an emergency please hang up and call 911"))
+    assert talk.alerts == []
+    talk.wait()
+    assert talk.goodbye().voicemail
+
+
+def test_a_red_flag_stands_though_the_line_ends_and_a_machine_was_suspected_from_the_start() -> None:
+    talk = Talk()
+    talk.feed(MachineAnswered(ready=True))
+    talk.start()
+    talk.feed(Heard("I can't breathe"))
+    assert talk.feed(HungUp()) == (Finished(Ending.ESCALATED),)

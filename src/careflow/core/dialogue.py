@@ -74,6 +74,7 @@ _FREE_WORDS = frozenset(
 _STRANGERS = frozenset(
     {Phase.NAME, Phase.AVAILABLE, Phase.HOLDING}
 )  # where a machine may still turn out to listen
+_MACHINES = frozenset({Phase.MACHINE, Phase.VOICEMAIL})
 _RETRIED = frozenset({Ending.CALL_LATER, Ending.NOT_UNDERSTOOD, Ending.DECLINED})
 
 
@@ -170,10 +171,12 @@ class _Move(Moves):
             case DeafNow():
                 self._deaf()
             case HungUp():
-                machine = state.phase in {Phase.MACHINE, Phase.VOICEMAIL} or bool(state.machine)
+                machine = state.phase in _MACHINES or (bool(state.machine) and state.ending is None)
                 self._finish(None if machine else state.ending or Ending.HUNG_UP, voicemail=machine)
             case _:
-                if state.phase not in {Phase.IDLE, Phase.MACHINE, Phase.VOICEMAIL}:
+                if state.phase in _MACHINES:
+                    self._overheard(event.text)
+                elif state.phase is not Phase.IDLE:
                     self._heard(event.text, late=event.late)
 
     def _start(self) -> None:
@@ -298,6 +301,22 @@ class _Move(Moves):
             self._return_from_hold()
         else:
             self._answered(understood, warnings=warnings, text=text)
+
+    def _overheard(self, text: str) -> None:
+        """Words to what was taken for a machine: detection may be wrong, and a red flag counts all the same.
+
+        Greetings themselves say "in an emergency call 911", so that phrase alone is not one.
+        """
+        understood = understand(
+            text, self.state.language, QuestionKind.YES_NO, symptoms=self.state.context.watch.symptoms
+        )
+        critical = tuple(
+            code for code in affirmed(understood.mentions, Level.CRITICAL) if code != "emergency"
+        )
+        if critical:
+            self._turn("patient", text)
+            self._note_symptoms(critical)
+            self._escalate(critical)
 
     def _ways_to_say_yes(self, question: Question | None) -> tuple[str, ...]:
         if question is None:
