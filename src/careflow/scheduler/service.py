@@ -105,8 +105,9 @@ class Scheduler:
     async def update(self, name: str, change: Callable[[Job], Job]) -> Job:
         """Replace the user's part of the job by what `change` makes of it, all or nothing.
 
-        A new schedule or zone plans from now; the execution under way goes on, with the new target and retries. UPDATE_FAILED
-        becomes ENABLED, and so does DISABLED: only a schedule that could not be read any more disables a job here. `change` may be asked twice and what it raises is raised here. Raises JobNotFound; InvalidSchedule.
+        A new schedule or zone plans from now; the execution under way goes on, with the new target and retries.
+        UPDATE_FAILED becomes ENABLED, and so does DISABLED: only a schedule that could not be read any more disables a job here.
+        `change` may be asked twice and what it raises is raised here. Raises JobNotFound; InvalidSchedule.
         """
 
         def edit(job: Job, progress: Progress, now: datetime) -> tuple[Job, Step]:
