@@ -253,6 +253,16 @@ def test_a_bad_job_is_an_invalid_argument_that_names_the_field(
         client.get_job(name=f"{PARENT}/jobs/{job_id}")
 
 
+@pytest.mark.parametrize("character", ["9", "\N{BLACK TELEPHONE}", "\N{TELEPHONE RECEIVER}"])
+def test_a_refusal_of_something_very_long_is_short_enough_to_arrive(
+    running: Threaded, client: scheduler_v1.CloudSchedulerClient, job_id: str, character: str
+) -> None:
+    with pytest.raises(exceptions.BadRequest, match="schedule: Schedule or time zone is invalid") as refused:
+        client.create_job(parent=PARENT, job=job(running, job_id, schedule=character * 100_000))
+
+    assert [violated(detail) for detail in refused.value.details] == ["schedule"]
+
+
 def test_a_bad_update_changes_nothing(
     running: Threaded, client: scheduler_v1.CloudSchedulerClient, job_id: str
 ) -> None:

@@ -72,6 +72,7 @@ def test_a_filter_holds_or_not(text: str, expected: bool) -> None:
         ("AttemptFinished", "AttemptFinished"),
         ("sample(insertId, 0.5)", "sample"),
         ("severity>=LOUD", "LOUD"),
+        ("severity>=" + "9" * 5000, "999"),
         ("timestamp>=yesterday", "yesterday"),
         ("severity=", "severity="),
         ("severity=ERROR AND", "AND"),

@@ -239,6 +239,21 @@ class TestRefusals:
 
         assert error["message"].startswith("Invalid JSON payload received")
 
+    @pytest.mark.parametrize(
+        "where", [{}, {"httpTarget": {}}, {"httpTarget": {"uri": "http://x", "headers": {}}}]
+    )
+    async def test_a_very_long_name_is_not_repeated_in_full(
+        self, rest: httpx.AsyncClient, where: dict[str, Any]
+    ) -> None:
+        wanted = body(**where)
+        inner = wanted.get("httpTarget", wanted) if where else wanted
+        inner = inner.get("headers", inner)
+        inner["x" * 100_000] = 1
+
+        error = refused(await rest.post(JOBS, json=wanted), 400, "INVALID_ARGUMENT")
+
+        assert len(json.dumps(error)) < 2000
+
     async def test_a_bad_field_is_named_in_the_details_too(self, rest: httpx.AsyncClient) -> None:
         error = refused(await rest.post(JOBS, json=body(attemptDeadline="284400s")), 400, "INVALID_ARGUMENT")
 

@@ -199,7 +199,7 @@ def _unquoted(piece: str) -> str:
 
 
 def _severity(value: str) -> int | None:
-    return int(value) if value.isdecimal() else SEVERITIES.get(value.upper())
+    return int(value) if value.isdecimal() and len(value) < 5 else SEVERITIES.get(value.upper())
 
 
 def _number(value: str) -> float | None:

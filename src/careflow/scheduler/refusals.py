@@ -8,6 +8,8 @@ from typing import Any
 from careflow.errors import CareflowError
 
 _SHOWN = 120  # characters of a refused value that a message repeats
+_FIELD = 100
+_MESSAGE = 500  # characters: gRPC puts the message into headers, which are few kilobytes
 
 
 class Code(IntEnum):
@@ -46,10 +48,10 @@ class Refused(CareflowError):
     """The API refuses a request. `field` is the JSON path of the bad field, empty when no field is to blame."""
 
     def __init__(self, code: Code, message: str, *, field: str = "") -> None:
-        super().__init__(message)
         self.code = code
-        self.message = message
-        self.field = field
+        self.message = _cut(message, _MESSAGE)
+        self.field = _cut(field, _FIELD)
+        super().__init__(self.message)
 
     def envelope(self) -> dict[str, Any]:
         """The body of the HTTP answer."""
@@ -65,9 +67,12 @@ class Refused(CareflowError):
 def invalid(field: str, accepted: str, value: object = None) -> Refused:
     """INVALID_ARGUMENT for `field`: the value, unless it is None (secret, or absent), and what is accepted."""
     told = "" if value is None else f" {_short(value)}:"
-    return Refused(Code.INVALID_ARGUMENT, f"{field}:{told} {accepted}", field=field)
+    return Refused(Code.INVALID_ARGUMENT, f"{_cut(field, _FIELD)}:{told} {accepted}", field=field)
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+    return _cut(repr(value), _SHOWN)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
