@@ -492,7 +492,8 @@ class TestRunbook:
         where = re.search(r"WHERE=\"(.+)\"", (ROOT / "docs/runbook.md").read_text())
         assert where
         words = where[1].replace("$PROJECT", "careflow-478811").replace("$REGION", "us-central1")
-        return gcloud.having(PROJECT="careflow-478811", REGION="us-central1", WHERE=words)
+        path = f"{gcloud.project}/.venv/bin:{gcloud.environment['PATH']}"
+        return gcloud.having(PROJECT="careflow-478811", REGION="us-central1", WHERE=words, PATH=path)
 
     @pytest.mark.parametrize(
         ("place", "shows"),
@@ -501,6 +502,7 @@ class TestRunbook:
             (("Test", 1), "Scheduled rounds triggered"),
             (("Operate", 1), ""),
             (("Operate", 2), "AttemptFinished"),
+            (("Environments and hospitals", 1), "careflow-morning-rounds-hospital-a"),
         ],
         ids=str,
     )

@@ -13,7 +13,9 @@ from careflow.cli import build
 from careflow.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/careflow/**/*.md")])
+FOLDERS = (".", "docs", "scheduler", "careflow-agents/*", "src/careflow/**")
+PAGES = sorted({page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md")})
+MAKEFILES = ("Makefile", "scheduler/Makefile", "careflow-agents/agent.mk")
 SCREEN = 60  # lines
 _TRIED = re.compile(r"^(?: {4}|\$ )(careflow [^#\n]*)", re.MULTILINE)
 _NAMED = re.compile(r"`(careflow [^`]*)`")
@@ -64,7 +66,7 @@ def test_no_page_names_a_setting_that_is_not_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_linked_file_is_there(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
@@ -91,8 +93,9 @@ def test_every_command_in_the_docs_is_one(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_make_target_in_the_docs_is_one(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = re.findall(r"(?:`|^ {4})make ([a-z]+)", page.read_text(), re.MULTILINE)
+    text = "\n".join((ROOT / name).read_text() for name in MAKEFILES)
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    named = re.findall(r"(?:`|^ {4})make ([a-z-]+)", page.read_text(), re.MULTILINE)
     assert set(named) <= targets
 
 
