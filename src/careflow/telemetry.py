@@ -33,7 +33,7 @@ FIELDS = frozenset(
         # what happened
         "state", "outcome", "reason", "disposition", "ending", "failure", "kind", "code", "triage", "number", "attempts",
         "dueAt", "count", "seconds", "bytes", "method", "route", "httpStatus", "version", "port", "url", "script", "language",
-        "error", "where", "logger", "dropped", "how", "why", "because", "mark", "givenUp",
+        "error", "where", "logger", "dropped", "how", "why", "because", "deafBecause", "mark", "givenUp",
     }
 )  # fmt: skip
 """Every key a log line may have. `patientId` is the roster's id, never a name; `url` is a base URL of ours."""
