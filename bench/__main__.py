@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from bench import lifecycles, media, planning, startup
+from bench import lifecycles, media, planning, scheduler, startup
 from bench.figures import Figure, machine, show
 
-Part = Literal["startup", "planning", "lifecycles", "media"]
-ALL: tuple[Part, ...] = ("startup", "planning", "lifecycles", "media")
+Part = Literal["startup", "planning", "lifecycles", "media", "scheduler"]
+ALL: tuple[Part, ...] = ("startup", "planning", "lifecycles", "media", "scheduler")
 
 app = App(name="python -m bench", help="What CareFlow Pulse costs on this machine, beside its peers.")
 
@@ -23,6 +23,7 @@ def bench(
     repeat: Annotated[int, Parameter(help="Runs of each.")] = 5,
     sizes: Annotated[tuple[int, ...], Parameter(help="Patients due, for planning.")] = planning.SIZES,
     in_flight: Annotated[tuple[int, ...], Parameter(help="Lifecycles at a time.")] = lifecycles.IN_FLIGHT,
+    jobs: Annotated[tuple[int, ...], Parameter(help="Jobs due at once, for the scheduler.")] = scheduler.JOBS,
     folder: Annotated[Path | None, Parameter(help="Where to write: the disk matters.")] = None,
     json: Annotated[bool, Parameter(name="--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -42,6 +43,8 @@ def bench(
             figures += lifecycles.measure(place, in_flight, repeat)
         if "media" in wanted:
             figures += media.measure(place, repeat)
+        if "scheduler" in wanted:
+            figures += scheduler.measure(place, jobs, repeat)
     show(figures, before, notes, json=json)
 
 
