@@ -6,28 +6,20 @@ not used: it knows tasks of this process only (reference/a2a section 5).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated
 
 from a2a.helpers import get_data_parts, new_data_part
 from a2a.server.context import ServerCallContext
 from a2a.server.events import Event
-from a2a.server.request_handlers.request_handler import RequestHandler
 from a2a.types import (
     AgentCapabilities,
     AgentCard,
     AgentInterface,
     AgentSkill,
     CancelTaskRequest,
-    DeleteTaskPushNotificationConfigRequest,
-    GetExtendedAgentCardRequest,
-    GetTaskPushNotificationConfigRequest,
     GetTaskRequest,
-    ListTaskPushNotificationConfigsRequest,
-    ListTaskPushNotificationConfigsResponse,
     ListTasksRequest,
     ListTasksResponse,
     Message,
@@ -39,37 +31,26 @@ from a2a.types import (
     StringList,
     SubscribeToTaskRequest,
     Task,
-    TaskPushNotificationConfig,
     TaskState,
     TaskStatus,
     TaskStatusUpdateEvent,
 )
 from a2a.utils.errors import (
-    A2AError,
-    ExtendedAgentCardNotConfiguredError,
-    InternalError,
     InvalidParamsError,
-    PushNotificationNotSupportedError,
     TaskNotCancelableError,
     TaskNotFoundError,
     UnsupportedOperationError,
 )
-from a2a.utils.proto_utils import validate_proto_required_fields
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
-from starlette.exceptions import HTTPException
 
+from careflow.a2a_tasks import StoredTasks, message_of, page_size
 from careflow.caller.attempts import AttemptDesk
 from careflow.caller.watch import Watch
 from careflow.core.attempts import Attempt, AttemptState, Disposition
-from careflow.errors import StoreUnavailable
 from careflow.ports import AttemptOrder, Began, Store
 
-log = logging.getLogger(__name__)
-
 RETRY_AFTER_SECONDS = 5
-MAX_PAGE = 100
-DEFAULT_PAGE = 50
 
 _Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$")]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -177,13 +158,11 @@ def _rejected(order: AttemptOrder, why: str) -> Task:
     return Task(id=order.attempt_id, context_id=order.call_id, status=status)
 
 
-class AttemptTasks(RequestHandler):
-    """Answers A2A requests from the store. `scripts` are the names an order may ask for.
-
-    When the store is down the HTTP answer is 503 with Retry-After; in the middle of a stream it is a JSON-RPC error.
-    """
+class AttemptTasks(StoredTasks):
+    """Answers A2A requests from the store. `scripts` are the names an order may ask for."""
 
     def __init__(self, desk: AttemptDesk, store: Store, watch: Watch, scripts: frozenset[str]) -> None:
+        super().__init__(retry_after_seconds=RETRY_AFTER_SECONDS)
         self._desk = desk
         self._store = store
         self._watch = watch
@@ -191,7 +170,7 @@ class AttemptTasks(RequestHandler):
 
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task:
         """Begin the attempt, or find it: the same messageId is the same attempt. Waits for its end unless told not to."""
-        with _answered():
+        with self.answered():
             task = await self._ordered(params)
             if params.configuration.return_immediately or task.status.state == TaskState.TASK_STATE_REJECTED:
                 return task
@@ -202,7 +181,7 @@ class AttemptTasks(RequestHandler):
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event]:
-        with _answered() as streaming:
+        with self.answered() as streaming:
             task = await self._ordered(params)
             if task.status.state == TaskState.TASK_STATE_REJECTED:
                 yield task
@@ -215,7 +194,7 @@ class AttemptTasks(RequestHandler):
         self, params: SubscribeToTaskRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event]:
         """The task as it is, then its changes. -32001 for an unknown one, -32004 for one that has ended."""
-        with _answered() as streaming:
+        with self.answered() as streaming:
             if (await self._known(params.id)).state is AttemptState.ENDED:
                 raise UnsupportedOperationError(message=f"task {params.id} has ended: GetTask tells how")
             async for event in self._events(params.id):
@@ -223,12 +202,12 @@ class AttemptTasks(RequestHandler):
                 streaming()
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
-        with _answered():
+        with self.answered():
             return task_of(await self._known(params.id))
 
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
         """Hang up. The task may still be live in the answer when its call is just being created; its end follows."""
-        with _answered():
+        with self.answered():
             await self._known(params.id)
             if not await self._desk.cancel(params.id):
                 raise TaskNotCancelableError(message=f"task {params.id} has ended")
@@ -236,10 +215,8 @@ class AttemptTasks(RequestHandler):
 
     async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
         """The tasks of `contextId`, or those in flight when it is not given; last changed first."""
-        with _answered():
-            size = params.page_size if params.HasField("page_size") else DEFAULT_PAGE
-            if not 1 <= size <= MAX_PAGE:
-                raise InvalidParamsError(message=f"pageSize: must be from 1 to {MAX_PAGE}")
+        with self.answered():
+            size = page_size(params)
             after = _position(params.page_token) if params.page_token else None
             wanted = sorted((a for a in await self._attempts(params) if _asked_for(params, a)), key=_order)
             rest = [attempt for attempt in wanted if after is None or _order(attempt) > after]
@@ -251,36 +228,8 @@ class AttemptTasks(RequestHandler):
                 total_size=len(wanted),
             )
 
-    async def on_create_task_push_notification_config(
-        self, params: TaskPushNotificationConfig, context: ServerCallContext
-    ) -> NoReturn:
-        raise PushNotificationNotSupportedError
-
-    async def on_get_task_push_notification_config(
-        self, params: GetTaskPushNotificationConfigRequest, context: ServerCallContext
-    ) -> NoReturn:
-        raise PushNotificationNotSupportedError
-
-    async def on_list_task_push_notification_configs(
-        self, params: ListTaskPushNotificationConfigsRequest, context: ServerCallContext
-    ) -> ListTaskPushNotificationConfigsResponse:
-        raise PushNotificationNotSupportedError
-
-    async def on_delete_task_push_notification_config(
-        self, params: DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
-    ) -> None:
-        raise PushNotificationNotSupportedError
-
-    async def on_get_extended_agent_card(
-        self, params: GetExtendedAgentCardRequest, context: ServerCallContext
-    ) -> NoReturn:
-        raise ExtendedAgentCardNotConfiguredError
-
     async def _ordered(self, params: SendMessageRequest) -> Task:
-        validate_proto_required_fields(params)
-        if params.configuration.HasField("task_push_notification_config"):
-            raise PushNotificationNotSupportedError
-        order = parse_order(params.message, self._scripts)
+        order = parse_order(message_of(params), self._scripts)
         result = await self._desk.begin(order)
         attempt = result.attempt
         if attempt is None or result.result not in (Began.BEGUN, Began.EXISTS):
@@ -345,24 +294,6 @@ def _position(token: str) -> tuple[int, str]:
     if not micros.isdecimal() or len(micros) > 20 or not attempt_id:
         raise InvalidParamsError(message="pageToken: must be the nextPageToken of an earlier answer")
     return -int(micros), attempt_id
-
-
-@contextmanager
-def _answered() -> Iterator[Callable[[], None]]:
-    """Turn our failures into answers that tell nothing of the inside. Call the given function once the stream has begun."""
-    begun: list[Literal[True]] = []
-    try:
-        yield lambda: begun.append(True)
-    except (A2AError, HTTPException):
-        raise
-    except StoreUnavailable as error:
-        if begun:
-            raise InternalError(message="the store is not available") from error
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        raise HTTPException(503, "the store is not available", headers=headers) from error
-    except Exception as error:
-        log.error("an A2A request failed: %s", type(error).__name__)
-        raise InternalError(message="the request could not be carried out") from error
 
 
 def caller_card(url: str, version: str, scripts: frozenset[str]) -> AgentCard:

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import structlog
 from a2a.helpers import get_data_parts, new_data_part
 from a2a.server.context import ServerCallContext
 from a2a.server.events import Event
-from a2a.server.request_handlers.request_handler import RequestHandler
 from a2a.types import (
     CancelTaskRequest,
-    DeleteTaskPushNotificationConfigRequest,
-    GetExtendedAgentCardRequest,
-    GetTaskPushNotificationConfigRequest,
     GetTaskRequest,
-    ListTaskPushNotificationConfigsRequest,
-    ListTaskPushNotificationConfigsResponse,
     ListTasksRequest,
     ListTasksResponse,
     Message,
@@ -33,29 +26,22 @@ from a2a.types import (
     SendMessageRequest,
     SubscribeToTaskRequest,
     Task,
-    TaskPushNotificationConfig,
     TaskState,
     TaskStatus,
     TaskStatusUpdateEvent,
 )
 from a2a.utils.errors import (
-    A2AError,
-    ExtendedAgentCardNotConfiguredError,
-    InternalError,
     InvalidParamsError,
-    PushNotificationNotSupportedError,
     TaskNotCancelableError,
     TaskNotFoundError,
     UnsupportedOperationError,
 )
-from a2a.utils.proto_utils import validate_proto_required_fields
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message as AsgiMessage
 
+from careflow.a2a_tasks import MAX_PAGE, StoredTasks, message_of, page_size
 from careflow.core.rounds import Round, Trigger
-from careflow.errors import StoreUnavailable
 from careflow.jsonrpc import jsonrpc_endpoint
 from careflow.ports import Clock, Store
 from careflow.pulse.errors import RETRY_AFTER_SECONDS
@@ -63,9 +49,6 @@ from careflow.pulse.payload import ROUND_ID, Refused, TriggerPayload, checked, r
 from careflow.pulse.progress import as_it_stands, is_done
 from careflow.pulse.triggering import Triggering
 from careflow.settings import Settings
-
-MAX_PAGE = 100
-DEFAULT_PAGE = 50
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -120,15 +103,13 @@ def trigger_in(message: Message, settings: Settings) -> Trigger:
         raise InvalidParamsError(message=str(error)) from None
 
 
-class RoundTasks(RequestHandler):
-    """Answers A2A requests from the store.
-
-    When the store is down the HTTP answer is 503 with Retry-After; in the middle of a stream it is a JSON-RPC error.
-    """
+class RoundTasks(StoredTasks):
+    """Answers A2A requests from the store."""
 
     def __init__(
         self, triggering: Triggering, store: Store, clock: Clock, settings: Settings, *, poll_seconds: float
     ) -> None:
+        super().__init__(retry_after_seconds=RETRY_AFTER_SECONDS)
         self._triggering = triggering
         self._store = store
         self._clock = clock
@@ -138,7 +119,7 @@ class RoundTasks(RequestHandler):
 
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task:
         """Run the round, or find it. Waits until everybody has an outcome unless told not to."""
-        with _answered():
+        with self.answered():
             round_ = await self._triggered(params)
             standing = await self._standing(round_)
             while not (params.configuration.return_immediately or is_done(standing)):
@@ -149,7 +130,7 @@ class RoundTasks(RequestHandler):
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event]:
-        with _answered() as streaming:
+        with self.answered() as streaming:
             async for event in self._events(await self._triggered(params)):
                 yield event
                 streaming()
@@ -158,7 +139,7 @@ class RoundTasks(RequestHandler):
         self, params: SubscribeToTaskRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event]:
         """The round as it is, then its progress. -32001 for an unknown one, -32004 for one that is over."""
-        with _answered() as streaming:
+        with self.answered() as streaming:
             round_ = await self._known(params.id)
             if is_done(await self._standing(round_)):
                 raise UnsupportedOperationError(message=f"task {params.id} is over: GetTask tells how")
@@ -167,21 +148,19 @@ class RoundTasks(RequestHandler):
                 streaming()
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
-        with _answered():
+        with self.answered():
             return _task(await self._standing(await self._known(params.id)), self._clock.now())
 
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
         """Never done: a round whose patients were promised a call is not taken back by a client that went away."""
-        with _answered():
+        with self.answered():
             await self._known(params.id)
             raise TaskNotCancelableError(message=f"task {params.id}: a round runs to its end")
 
     async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
         """The latest rounds of every hospital, at most 100 of each, latest window first; of one context only that round."""
-        with _answered():
-            size = params.page_size if params.HasField("page_size") else DEFAULT_PAGE
-            if not 1 <= size <= MAX_PAGE:
-                raise InvalidParamsError(message=f"pageSize: must be from 1 to {MAX_PAGE}")
+        with self.answered():
+            size = page_size(params)
             if params.page_token and not re.fullmatch(r"[0-9]{1,9}", params.page_token):
                 raise InvalidParamsError(message="pageToken: must be the nextPageToken of an earlier answer")
             start = int(params.page_token or 0)
@@ -196,37 +175,9 @@ class RoundTasks(RequestHandler):
                 total_size=len(wanted),
             )
 
-    async def on_create_task_push_notification_config(
-        self, params: TaskPushNotificationConfig, context: ServerCallContext
-    ) -> NoReturn:
-        raise PushNotificationNotSupportedError
-
-    async def on_get_task_push_notification_config(
-        self, params: GetTaskPushNotificationConfigRequest, context: ServerCallContext
-    ) -> NoReturn:
-        raise PushNotificationNotSupportedError
-
-    async def on_list_task_push_notification_configs(
-        self, params: ListTaskPushNotificationConfigsRequest, context: ServerCallContext
-    ) -> ListTaskPushNotificationConfigsResponse:
-        raise PushNotificationNotSupportedError
-
-    async def on_delete_task_push_notification_config(
-        self, params: DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
-    ) -> None:
-        raise PushNotificationNotSupportedError
-
-    async def on_get_extended_agent_card(
-        self, params: GetExtendedAgentCardRequest, context: ServerCallContext
-    ) -> NoReturn:
-        raise ExtendedAgentCardNotConfiguredError
-
     async def _triggered(self, params: SendMessageRequest) -> Round:
         """The round that the message means, planned. The planning goes on when the client goes away."""
-        validate_proto_required_fields(params)
-        if params.configuration.HasField("task_push_notification_config"):
-            raise PushNotificationNotSupportedError
-        message = params.message
+        message = message_of(params)
         if message.task_id or message.context_id:
             raise InvalidParamsError(
                 message="message.taskId, message.contextId: a message begins a round and follows none; leave them out"
@@ -314,24 +265,6 @@ def _told(standing: dict[str, Any]) -> dict[str, Any]:
         name: {key: str(count) for key, count in value.items()} if isinstance(value, dict) else str(value)
         for name, value in standing.items()
     }
-
-
-@contextmanager
-def _answered() -> Iterator[Callable[[], None]]:
-    """Turn our failures into answers that tell nothing of the inside. Call the given function once the stream has begun."""
-    begun: list[Literal[True]] = []
-    try:
-        yield lambda: begun.append(True)
-    except (A2AError, HTTPException):
-        raise
-    except StoreUnavailable as error:
-        if begun:
-            raise InternalError(message="the store is not available") from error
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        raise HTTPException(503, "the store is not available", headers=headers) from error
-    except Exception as error:
-        _log().error("An A2A request failed", exc_info=error)
-        raise InternalError(message="the request could not be carried out") from error
 
 
 def _log() -> Any:
