@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.table import Table
 
@@ -32,13 +33,8 @@ def plain(value: object) -> Any:
         case set() | frozenset():
             return sorted(plain(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {_camel(field.name): plain(getattr(value, field.name)) for field in fields(value)}
+        return {to_camel(field.name): plain(getattr(value, field.name)) for field in fields(value)}
     return value
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
 
 
 def print_json(value: object) -> None:

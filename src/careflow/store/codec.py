@@ -12,6 +12,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
+from pydantic.alias_generators import to_camel
+
 from careflow.core.attempts import Attempt
 from careflow.core.calls import Call
 from careflow.core.checkins import Alert, CheckIn, Interaction
@@ -34,11 +36,11 @@ class Codec(Generic[T]):
         self._kind = kind
         hints = typing.get_type_hints(kind)
         self._fields = [
-            (item.name, _camel(item.name), *_converters(hints[item.name]))
+            (item.name, to_camel(item.name), *_converters(hints[item.name]))
             for item in fields(kind)  # type: ignore[arg-type]
         ]
         self._required = {
-            _camel(item.name)
+            to_camel(item.name)
             for item in fields(kind)  # type: ignore[arg-type]
             if item.default is MISSING and item.default_factory is MISSING
         }
@@ -71,11 +73,6 @@ class Codec(Generic[T]):
     def loads(self, text: str) -> T:
         """The record of `dumps`' text."""
         return self.from_document(json.loads(text))
-
-
-def _camel(name: str) -> str:
-    head, *tail = name.split("_")
-    return head + "".join(part.capitalize() for part in tail)
 
 
 def _instant(value: datetime) -> str:
