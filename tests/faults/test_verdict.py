@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from careflow.caller.book import interaction
+from careflow.caller.records import interaction
 from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending
 from careflow.core.calls import Call, CallState, Outcome, call_id
 from careflow.core.checkins import Alert, AlertKind

@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from careflow.caller.book import AttemptBook, alert_of
 from careflow.caller.dialling import Dialler, Limits
 from careflow.caller.endings import Endings, opt_out
+from careflow.caller.records import AttemptRecords, alert_of
 from careflow.caller.recovery import Recovery
 from careflow.caller.stream_pass import StreamPass, same_token
 from careflow.caller.verdicts import (
@@ -83,9 +83,9 @@ class AttemptDesk:
         self._recovery = recovery
         self._tokens = tokens_factory
         self._limits = limits or Limits()
-        self._book = AttemptBook(store, clock, watch)
-        self._dialler = Dialler(self._book, phone, self._limits)
-        self._endings = Endings(self._book, self._dialler, phone, recovery, self._limits)
+        self._records = AttemptRecords(store, clock, watch)
+        self._dialler = Dialler(self._records, phone, self._limits)
+        self._endings = Endings(self._records, self._dialler, phone, recovery, self._limits)
         self._dialling: set[str] = set()
         self._work: set[asyncio.Task[Any]] = set()
 
@@ -191,7 +191,7 @@ class AttemptDesk:
                 return None
             return replace(attempt, answered_by=answered_by) if attempt.answered_by != answered_by else None
 
-        return await self._book.change(attempt_id, heard)
+        return await self._records.change(attempt_id, heard)
 
     async def answered(self, attempt_id: str, call_sid: str) -> CallStep:
         """The call was picked up and asks what to do."""
@@ -215,7 +215,7 @@ class AttemptDesk:
             went_on = attempt.state is not AttemptState.ENDED and held.resumes < self._limits.resumes
             return replace(attempt, stream_token=held.resumed(self._tokens()).token()) if went_on else None
 
-        attempt = await self._book.change(attempt_id, again)
+        attempt = await self._records.change(attempt_id, again)
         if attempt is None or attempt.state is AttemptState.ENDED:
             return CallStep(Step.HANG_UP)
         if went_on:
@@ -252,7 +252,7 @@ class AttemptDesk:
                 return opened
             return move(opened, AttemptState.ANSWERED, self._clock.now())
 
-        attempt = await self._book.change(attempt_id, begun)
+        attempt = await self._records.change(attempt_id, begun)
         if not accepted:
             return None
         self._endings.held.add(attempt_id)
@@ -285,7 +285,7 @@ class AttemptDesk:
             stored = attempt.state is not AttemptState.ENDED
             return replace(attempt, checkpoint=text) if stored else None
 
-        await self._book.change(attempt_id, saved)
+        await self._records.change(attempt_id, saved)
         return stored
 
     async def raise_alert(self, attempt_id: str, kind: AlertKind, code: str) -> None:
@@ -314,7 +314,7 @@ class AttemptDesk:
                 return CANCELLED
             return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending or Ending.INTERRUPTED)
 
-        attempt = await self._book.end(
+        attempt = await self._records.end(
             attempt_id,
             verdict,
             check_in=check_in,
@@ -359,7 +359,7 @@ class AttemptDesk:
                 return None
             return replace(attempt, cancel_requested_at=self._clock.now())
 
-        attempt = await self._book.change(attempt_id, requested)
+        attempt = await self._records.change(attempt_id, requested)
         if wanted and attempt is not None and attempt.call_sid is not None:
             await self._shielded(self._endings.hang_up_and_end(attempt, CANCELLED))
         return wanted

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from careflow.caller.book import AttemptBook
+from careflow.caller.records import AttemptRecords
 from careflow.caller.verdicts import CANCELLED, FINAL, Verdict, failed, refused_create
 from careflow.core.attempts import Attempt, AttemptState, move
 from careflow.core.retry import NEVER_CREATED
@@ -43,10 +43,10 @@ call overlooked the patient is dialled twice."""
 class Dialler:
     """Creates the provider's call of one attempt, or finds out whether it exists."""
 
-    def __init__(self, book: AttemptBook, phone: Phone, limits: Limits) -> None:
-        self._book = book
+    def __init__(self, records: AttemptRecords, phone: Phone, limits: Limits) -> None:
+        self._records = records
         self._phone = phone
-        self._clock = book.clock
+        self._clock = records.clock
         self._limits = limits
 
     async def dial(self, attempt: Attempt) -> None:
@@ -63,13 +63,13 @@ class Dialler:
                 return
             log.warning("attempt %s: create refused, code %s", attempt.id, error.code)
             verdict = refused_create(error.code, permanent=error.permanent)
-            await self._book.end(attempt.id, lambda now: CANCELLED if now.cancel_requested_at else verdict)
+            await self._records.end(attempt.id, lambda now: CANCELLED if now.cancel_requested_at else verdict)
             return
         await self.adopt(attempt.id, call_sid)
 
     async def adopt(self, attempt_id: str, call_sid: str, *, live: bool = True) -> Attempt | None:
         """Give the attempt its call. The attempt if the call is its own, else None: then the call is hung up while `live`."""
-        owner = await self._book.store.attempt_of_call_sid(call_sid)
+        owner = await self._records.store.attempt_of_call_sid(call_sid)
         if owner is not None and owner.id != attempt_id:
             return None  # somebody else's call: not ours to end
 
@@ -78,7 +78,7 @@ class Dialler:
                 return None
             return move(attempt, AttemptState.DIALLED, self._clock.now(), call_sid=call_sid)
 
-        attempt = await self._book.change(attempt_id, adopted)
+        attempt = await self._records.change(attempt_id, adopted)
         if attempt is None:
             return None
         if attempt.call_sid != call_sid:
@@ -90,7 +90,7 @@ class Dialler:
             if live:
                 await self.hang_up(call_sid)
         elif attempt.cancel_requested_at is not None and await self.hang_up(call_sid):
-            return await self._book.end(attempt_id, lambda _: CANCELLED)
+            return await self._records.end(attempt_id, lambda _: CANCELLED)
         return attempt
 
     async def hang_up(self, call_sid: str) -> bool:
@@ -121,17 +121,17 @@ class Dialler:
             pause = self._limits.list_pause if empty < 2 else self._limits.unknown_for - age
             pause = min(pause, self._limits.unknown_for)  # the clock may have been set back since the intent
             await self._clock.sleep(pause.total_seconds())
-            stored = await self._book.store.attempt(attempt.id)
+            stored = await self._records.store.attempt(attempt.id)
             if stored is None or stored.call_sid is not None or stored.state is AttemptState.ENDED:
                 return  # a callback brought the SID, or somebody else settled it
-        await self._book.end(attempt.id, _never_created)
+        await self._records.end(attempt.id, _never_created)
 
     async def _take(self, attempt: Attempt, calls: Sequence[PhoneCall]) -> None:
         first, *extras = calls
         if extras:
             log.error("attempt %s: the provider has %d calls for it", attempt.id, len(calls))
         await self.adopt(attempt.id, first.sid, live=first.status not in FINAL)
-        stored = await self._book.store.attempt(attempt.id)
+        stored = await self._records.store.attempt(attempt.id)
         for extra in extras:
             if extra.status not in FINAL and (stored is None or stored.call_sid != extra.sid):
                 await self.hang_up(extra.sid)
@@ -144,7 +144,7 @@ class Dialler:
         calls = [await self._dated(call) for call in await self._phone.calls_to(attempt.phone)]
         earliest = attempt.intended_at - CLOCK_SKEW
         near = [call for call in calls if call.created_at is None or earliest <= call.created_at]
-        taken = await self._book.others(attempt, [call.sid for call in near])
+        taken = await self._records.others(attempt, [call.sid for call in near])
         ours = [call for call in near if call.sid not in taken]
         return sorted(ours, key=lambda call: (call.created_at or datetime.max.replace(tzinfo=UTC), call.sid))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from careflow.caller.book import AttemptBook
 from careflow.caller.dialling import Dialler, Limits
+from careflow.caller.records import AttemptRecords
 from careflow.caller.recovery import Recovery
 from careflow.caller.stream_pass import StreamPass
 from careflow.caller.verdicts import CANCELLED, INTERRUPTED, PROGRESS, Verdict, failed, final_verdict
@@ -24,9 +24,9 @@ class Endings:
     """Moves and ends attempts for the desk. `held` are the ids of the conversations that run in this process."""
 
     def __init__(
-        self, book: AttemptBook, dialler: Dialler, phone: Phone, recovery: Recovery, limits: Limits
+        self, records: AttemptRecords, dialler: Dialler, phone: Phone, recovery: Recovery, limits: Limits
     ) -> None:
-        self._book = book
+        self._records = records
         self._dialler = dialler
         self._phone = phone
         self._recovery = recovery
@@ -38,16 +38,16 @@ class Endings:
         to = PROGRESS.get(status)
 
         def moved(attempt: Attempt) -> Attempt | None:
-            return move(attempt, to, self._book.clock.now()) if to in MOVES[attempt.state] and to else None
+            return move(attempt, to, self._records.clock.now()) if to in MOVES[attempt.state] and to else None
 
-        return await self._book.change(attempt_id, moved)
+        return await self._records.change(attempt_id, moved)
 
     async def over(self, attempt: Attempt, status: str, sip_code: str) -> Attempt | None:
         """The provider's call has ended. Whoever holds the conversation ends the attempt better than we can: wait for it."""
         spoken_to = StreamPass.parse(attempt.stream_token).streams > 0
         if spoken_to:
             seconds = self._limits.last_words.total_seconds()
-            now = await self._book.watch.ended(
+            now = await self._records.watch.ended(
                 attempt.id, 6 * seconds if attempt.id in self.held else seconds
             )
             if now is None or now.state is AttemptState.ENDED:
@@ -96,8 +96,8 @@ class Endings:
 
         Whom the dialogue knew for the patient was no machine, whatever detection says: a machine would be dialled again.
         """
-        stored = await self._book.store.attempt(attempt.id) or attempt
-        left = await self._recovery.left(self._book.store, stored, self._book.clock.now())
+        stored = await self._records.store.attempt(attempt.id) or attempt
+        left = await self._recovery.left(self._records.store, stored, self._records.clock.now())
         finished = left.finished
         known = left.check_in is not None and left.check_in.identity_confirmed
 
@@ -110,7 +110,7 @@ class Endings:
                 return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending)
             return wanted
 
-        return await self._book.end(
+        return await self._records.end(
             attempt.id,
             decided,
             check_in=check_in or left.check_in,

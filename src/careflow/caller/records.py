@@ -18,7 +18,7 @@ from careflow.ports import Clock, Store
 _TRIES = 100  # a change that loses so often is refused for another reason than a race
 
 
-class AttemptBook:
+class AttemptRecords:
     """Reads and writes attempts for the desk. Two processes that change the same attempt never undo each other."""
 
     def __init__(self, store: Store, clock: Clock, watch: Watch) -> None:
