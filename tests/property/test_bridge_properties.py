@@ -20,7 +20,8 @@ from bridge_kit import (
     attempt,
     spoken_by_patient,
 )
-from careflow.caller.conversation import Background, Conversation, ConversationConfig, WireClosed
+from careflow.caller.conversation import Background, Conversation, ConversationConfig
+from careflow.caller.conversation_ports import WireClosed
 from careflow.caller.hearing import HearingCounts, Utterances
 from careflow.caller.media_protocol import MediaStream
 from careflow.clock import VirtualClock

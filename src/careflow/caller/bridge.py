@@ -19,15 +19,8 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from twilio.request_validator import RequestValidator
 
-from careflow.caller.conversation import (
-    Background,
-    Conversation,
-    ConversationConfig,
-    Desk,
-    Talk,
-    Watching,
-    WireClosed,
-)
+from careflow.caller.conversation import Background, Conversation, ConversationConfig
+from careflow.caller.conversation_ports import Desk, Talk, Watching, WireClosed
 from careflow.caller.media_protocol import MediaStream, ProtocolBroken, Start
 from careflow.core.attempts import Attempt
 from careflow.core.dialogue import CheckpointError
@@ -223,7 +216,7 @@ def _signed_forms(url: str) -> list[str]:
 
 
 class StarletteWire:
-    """A Starlette websocket as `conversation.Wire`."""
+    """A Starlette websocket as `conversation_ports.Wire`."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket

@@ -8,19 +8,29 @@ the reader of the socket, the ear, the voice, and the watch over the attempt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
+from careflow.caller.conversation_ports import (
+    NORMAL_CLOSURES,
+    SERVICE_RESTART,
+    Alerts,
+    Desk,
+    Talk,
+    Watching,
+    Wire,
+    WireClosed,
+)
 from careflow.caller.hearing import Hearing, HearingConfig
 from careflow.caller.media_protocol import Key, MarkBack, Media, MediaStream, Stop
 from careflow.caller.playback import Playback, PlaybackConfig
 from careflow.caller.stream_pass import StreamPass
 from careflow.core.attempts import Attempt, AttemptState, Ending
-from careflow.core.checkins import AlertKind, CheckIn
+from careflow.core.checkins import CheckIn
 from careflow.core.conversation import (
     Await,
     Effect,
@@ -42,22 +52,7 @@ from careflow.core.conversation import (
 from careflow.errors import CareflowError, ProviderError, StoreUnavailable
 from careflow.ports import Clock, Speech
 
-# Close codes (RFC 6455 section 7.4.1 and IANA's registry). All others say that the socket broke, 1005 too: our server reports it
-# when no close frame came.
-NORMAL_CLOSURES = frozenset({1000, 1001})
-SERVICE_RESTART = 1012  # our own server ends its sockets, because it shuts down
-
 log = structlog.get_logger(__name__)
-
-Alerts = Sequence[tuple[AlertKind, str]]
-
-
-class WireClosed(CareflowError):
-    """The media socket is closed."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"the media socket was closed with code {code}")
-        self.code = code
 
 
 class Left(CareflowError):
@@ -66,66 +61,6 @@ class Left(CareflowError):
 
 class StreamLost(Left):
     """The socket broke, and nobody said that the call is over."""
-
-
-class Wire(Protocol):
-    """The media socket."""
-
-    async def receive(self) -> str | None:
-        """The next text frame; None for a binary one. Raises WireClosed."""
-        ...
-
-    async def send(self, text: str) -> None:
-        """Send a text frame; does nothing once the socket is closed."""
-        ...
-
-
-class Talk(Protocol):
-    """One dialogue with its script and patient: `core.dialogue` behind three methods."""
-
-    def step(self, event: Event, now: datetime) -> Sequence[Effect]: ...
-
-    def checkpoint(self) -> str: ...
-
-    def check_in(self, attempt: Attempt, ended_at: datetime) -> CheckIn | None: ...
-
-
-class Desk(Protocol):
-    """The part of the attempt desk that a conversation needs. Durable when it returns, or raises StoreUnavailable."""
-
-    async def stream_started(self, attempt_id: str, token: str, call_sid: str) -> Attempt | None:
-        """The attempt, answered; None when the token is not its present one or the attempt is over."""
-        ...
-
-    async def stream_lost(self, attempt_id: str) -> object:
-        """The socket broke without a word of the stream's end: find out whether the call lives on, and will come back."""
-        ...
-
-    def stream_over(self, attempt_id: str) -> None:
-        """No stream of the attempt is left in this process, however it ended."""
-        ...
-
-    async def checkpoint(self, attempt_id: str, text: str) -> object: ...
-
-    async def raise_alert(self, attempt_id: str, kind: AlertKind, code: str) -> object: ...
-
-    async def conversation_over(
-        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts
-    ) -> object:
-        """Record the end, with the alerts that are not stored yet, and hang up. Does nothing when the attempt has ended."""
-        ...
-
-    async def conversation_broken(
-        self, attempt_id: str, check_in: CheckIn | None, alerts: Alerts = ()
-    ) -> object:
-        """Our side failed in the middle; what follows on the telephone is the TwiML's matter."""
-        ...
-
-
-class Watching(Protocol):
-    """Following an attempt's changes."""
-
-    def changes(self, attempt_id: str, after_version: int = -1) -> AsyncIterator[Attempt]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

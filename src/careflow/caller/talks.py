@@ -32,7 +32,7 @@ class ScriptedTalks:
 
 
 class ScriptedTalk:
-    """`conversation.Talk`: holds where the dialogue stands between two events."""
+    """`conversation_ports.Talk`: holds where the dialogue stands between two events."""
 
     def __init__(self, state: dialogue.Dialogue) -> None:
         self._state = state
