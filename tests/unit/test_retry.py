@@ -11,7 +11,7 @@ from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending, e
 from careflow.core.calls import Call, CallState, Outcome
 from careflow.core.checkins import AlertKind
 from careflow.core.patients import Patient
-from careflow.core.retry import NEVER_CREATED, Finish, RetryPolicy, TryAgain, after_attempt
+from careflow.core.retry import NEVER_CREATED, Finish, RetryPolicy, TryAgain, after_attempt, counts
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)  # 10:00 in New York
 WINDOW_END = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
@@ -100,9 +100,10 @@ AGAIN = [
 def test_others_are_tried_again_later(
     disposition: Disposition, ending: Ending | None, failure: str, delay: timedelta, counted: bool
 ) -> None:
-    result = after_attempt(CALL, ended(disposition, ending, failure), PATIENT, NOW, POLICY)
+    attempt = ended(disposition, ending, failure)
+    result = after_attempt(CALL, attempt, PATIENT, NOW, POLICY)
     assert isinstance(result, TryAgain)
-    assert (result.at, result.counted) == (NOW + delay, counted)
+    assert (result.at, counts(attempt)) == (NOW + delay, counted)
 
 
 def test_the_third_try_is_the_last_and_a_nurse_is_told() -> None:

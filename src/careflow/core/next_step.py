@@ -18,7 +18,7 @@ from careflow.core.attempts import Attempt, AttemptState
 from careflow.core.calls import Call, Outcome, attempt_id, end, wait_again
 from careflow.core.checkins import AlertKind
 from careflow.core.patients import Patient, SkipReason, bar
-from careflow.core.retry import NEVER_CREATED, Finish, RetryPolicy, TryAgain, after_attempt
+from careflow.core.retry import Finish, RetryPolicy, TryAgain, after_attempt, counts
 from careflow.core.slots import first_dialable
 
 WINDOW_OVER = "window-over"
@@ -117,8 +117,7 @@ def window_over() -> Finish:
 
 def taken(call: Call, step: Later | TryAgain | Finish, attempt: Attempt | None, now: datetime) -> Call:
     """The call after the step. `attempt` is the ended one that the step follows from, or None when none was spent."""
-    counts = attempt is not None and attempt.failure != NEVER_CREATED
-    counted = call.counted + (1 if counts else 0)
+    counted = call.counted + (attempt is not None and counts(attempt))
     match step:
         case Finish():
             return replace(end(call, now, step.outcome, step.reason), counted=counted)

@@ -36,11 +36,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryAgain:
-    """Another attempt at `at`. `counted` says whether the last one counts against the limit."""
+    """Another attempt at `at`."""
 
     at: datetime
     reason: str
-    counted: bool = True
 
 
 _FINAL_ENDINGS: dict[Ending, Finish] = {
@@ -58,6 +57,11 @@ _FINAL_ENDINGS: dict[Ending, Finish] = {
 }
 
 
+def counts(attempt: Attempt) -> bool:
+    """Whether the ended attempt counts against the limit: not when no telephone can have rung for it."""
+    return attempt.failure != NEVER_CREATED
+
+
 def after_attempt(
     call: Call, attempt: Attempt, patient: Patient, now: datetime, policy: RetryPolicy
 ) -> Finish | TryAgain:
@@ -73,16 +77,15 @@ def after_attempt(
     reason = attempt.ending or attempt.failure or attempt.disposition
     if attempt.failure in PERMANENT:
         return Finish(outcome=Outcome.UNREACHABLE, reason=attempt.failure, alert=AlertKind.WRONG_NUMBER)
-    never_created = attempt.failure == NEVER_CREATED
-    counted = call.counted + (0 if never_created else 1)
+    counted = call.counted + counts(attempt)
     # A provider that loses every create must not be asked for ever, even though nobody's telephone rang.
     if counted < policy.max_attempts and call.attempts < 3 * policy.max_attempts:
         delay = policy.spacing
-        if never_created:
+        if not counts(attempt):
             delay = policy.recreate_after
         elif attempt.ending is Ending.CALL_LATER:
             delay = policy.later
         at = first_dialable(patient, now + delay, call.not_after)
         if at is not None:
-            return TryAgain(at=at, reason=str(reason), counted=not never_created)
+            return TryAgain(at=at, reason=str(reason))
     return Finish(outcome=Outcome.UNREACHABLE, reason=str(reason), alert=AlertKind.UNREACHABLE)
