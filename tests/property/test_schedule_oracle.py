@@ -130,7 +130,7 @@ def test_cron_slots_are_exactly_the_oracles(moment, minute, hour, month_day, mon
     elapsed = hour[1] == set(range(24))
     expected = walk(start, zone, matches, elapsed=elapsed)
     schedule = parse_schedule(text, zone)
-    found = slots_between(schedule, start, start + timedelta(days=DAYS), limit=100_000)
+    found = list(slots_between(schedule, start, start + timedelta(days=DAYS)))
     assert found == expected
 
 
@@ -150,7 +150,7 @@ def test_english_like_grids_are_exactly_the_oracles(moment, count, span, offset)
     schedule = parse_schedule(f"every {count} minutes {form if span else 'synchronized'}", zone)
     every_hour = all((at % 60 + 60 * hour) in grid for at in grid for hour in range(24))
     expected = walk(start, zone, lambda wall: wall.hour * 60 + wall.minute in grid, elapsed=every_hour)
-    assert slots_between(schedule, start, start + timedelta(days=DAYS), limit=100_000) == expected
+    assert list(slots_between(schedule, start, start + timedelta(days=DAYS))) == expected
 
 
 def test_elapsed_time_survives_a_change_by_seconds():
@@ -158,4 +158,4 @@ def test_elapsed_time_survives_a_change_by_seconds():
     start = datetime(1972, 1, 6, 20, 0, tzinfo=UTC)
     expected = walk(start, "Africa/Monrovia", lambda wall: wall.minute % 7 == 0, elapsed=True)
     schedule = parse_schedule("*/7 * * * *", "Africa/Monrovia")
-    assert slots_between(schedule, start, start + timedelta(days=DAYS), limit=100_000) == expected
+    assert list(slots_between(schedule, start, start + timedelta(days=DAYS))) == expected

@@ -195,7 +195,7 @@ async def next_(
     json: Json = False,
 ) -> None:
     """Show what will fire and when, also across a clock change. Paused jobs fire nothing."""
-    from careflow.scheduler.schedule import parse_schedule
+    from careflow.scheduler.schedule import parse_schedule, slots_between
 
     if not 1 <= days <= 366:
         raise SettingsError(f"--days {days}: accepted are 1 to 366")
@@ -206,10 +206,8 @@ async def next_(
             if job.get("state", "ENABLED") != "ENABLED":
                 continue
             schedule = parse_schedule(job["schedule"], _zone(job))
-            moment = schedule.next_after(now)
-            while moment is not None and moment <= now + timedelta(days=days):
-                firings.append((moment, _id(job), _zone(job)))
-                moment = schedule.next_after(moment)
+            slots = slots_between(schedule, now, now + timedelta(days=days))
+            firings += [(slot, _id(job), _zone(job)) for slot in slots]
         firings.sort()
         if json:
             print_json({"firings": [{"time": moment, "job": job} for moment, job, _ in firings]})

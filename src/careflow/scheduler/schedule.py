@@ -6,7 +6,7 @@ Where Google's documentation leaves a form open it is refused, so that no schedu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -137,14 +137,12 @@ def _item(text: str, field: _Field, item: str) -> range:
     return range(first, last + 1, step)
 
 
-def slots_between(schedule: Schedule, start: datetime, end: datetime, limit: int = 1000) -> list[datetime]:
-    """Slots later than `start` and not later than `end`, at most `limit`, for people who ask what will run.
+def slots_between(schedule: Schedule, start: datetime, end: datetime) -> Iterator[datetime]:
+    """Slots later than `start` and not later than `end`, for people who ask what will run.
 
     Those of an interval suppose executions that take no time.
     """
-    slots: list[datetime] = []
     slot = schedule.next_after(start)
-    while slot is not None and slot <= end and len(slots) < limit:
-        slots.append(slot)
+    while slot is not None and slot <= end:
+        yield slot
         slot = schedule.next_after(slot)
-    return slots
