@@ -1,7 +1,7 @@
 """The scheduler beside APScheduler 3: how late jobs reach their target, what idling costs, how fast slots are reckoned.
 
 Lateness is measured at the target, another process: the arrival of the whole request less the slot. Everybody has the same
-jobs, the same client, the same bound on requests at once, and a database on the same disk; every run a new process and a new
+jobs, the same connections, the same bound on requests at once, and a database on the same disk; every run a new process and a new
 database. What each does by then is not the same:
 
 - ours has the intent of every attempt, its log entry and the job's next slot on disk before the request leaves, sends an

@@ -1,6 +1,6 @@
 """APScheduler 3 in a process of its own: `python -m bench.scheduler_apscheduler fire|idle DIRECTORY COUNT URL memory|sqlite`.
 
-An AsyncIOScheduler with its executor for coroutines, and the same requests by the same client, no more at once than ours.
+An AsyncIOScheduler with its executor for coroutines, and the same requests by the same connections, no more at once than ours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from apscheduler.schedulers import base as schedulers
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from bench.scheduler_minute import IDLE_SECONDS, IN_FLIGHT, Minute, client, cost
+from bench.scheduler_minute import DAILY, EVERY_MINUTE, IDLE_SECONDS, Minute, cost, open_files, sender
 
 _senders: list[Callable[[str], Awaitable[None]]] = []  # its store keeps a job's function by name
 
@@ -44,39 +44,28 @@ async def main(what: str, folder: Path, count: int, url: str, store: str) -> Non
     clock = Minute()
     schedulers.datetime = clock  # they only ask it for the time
     executors.datetime = clock
-    places = asyncio.Semaphore(IN_FLIGHT)
-    async with client() as http:
-
-        async def send(to: str) -> None:
-            async with places:
-                answer = await http.post(
-                    to,
-                    headers={"Content-Type": "application/json"},
-                    content=b'{"triggerType":"scheduled","source":"cloud-scheduler","scheduleHour":"8"}',
-                )
-                answer.raise_for_status()
-
-        _senders.append(send)
-        scheduler = _scheduler(folder, store)
-        scheduler.start(paused=True)
-        for number in range(count):
-            schedule = "* * * * *" if what == "fire" else "15 8 * * *"
-            scheduler.add_job(
-                "bench.scheduler_apscheduler:post",
-                CronTrigger.from_crontab(schedule, timezone="America/New_York"),
-                args=(f"{url}/{number}",),
-                id=str(number),
-            )
-        slot = clock.release()
-        scheduler.resume()
-        if what == "fire":
-            print(slot, flush=True)
-            await asyncio.Event().wait()
-        await asyncio.sleep(1)
-        before, _ = cost()
-        await asyncio.sleep(IDLE_SECONDS)
-        after, memory = cost()
-        print(json.dumps([after - before, memory]), flush=True)
+    open_files()
+    _senders.append(sender())
+    scheduler = _scheduler(folder, store)
+    scheduler.start(paused=True)
+    schedule = EVERY_MINUTE if what == "fire" else DAILY
+    for number in range(count):
+        scheduler.add_job(
+            "bench.scheduler_apscheduler:post",
+            CronTrigger.from_crontab(schedule, timezone="America/New_York"),
+            args=(f"{url}/{number}",),
+            id=str(number),
+        )
+    slot = clock.release()
+    scheduler.resume()
+    if what == "fire":
+        print(slot, flush=True)
+        await asyncio.Event().wait()
+    await asyncio.sleep(1)
+    before, _ = cost()
+    await asyncio.sleep(IDLE_SECONDS)
+    after, memory = cost()
+    print(json.dumps([after - before, memory]), flush=True)
 
 
 if __name__ == "__main__":

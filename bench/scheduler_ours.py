@@ -11,14 +11,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.scheduler_minute import IDLE_SECONDS, Minute, client, cost
+from bench.scheduler_minute import BODY, DAILY, EVERY_MINUTE, IDLE_SECONDS, Minute, cost, open_files
 from careflow.auth.issuer import LocalIssuer
 from careflow.auth.tokens import LocalTokens
+from careflow.scheduler.connections import DirectTransport
 from careflow.scheduler.model import HttpTarget, Job, OidcToken, RetryConfig
 from careflow.scheduler.service import Scheduler
 from careflow.store.database import Database
-
-EVERY_MINUTE, DAILY = "* * * * *", "15 8 * * *"
 
 
 class _Clock(Minute):
@@ -40,7 +39,7 @@ def _job(number: int, schedule: str, url: str) -> Job:
         http_target=HttpTarget(
             uri=f"{url}/{number}",
             headers={"Content-Type": "application/json"},
-            body=b'{"triggerType":"scheduled","source":"cloud-scheduler","scheduleHour":"8"}',
+            body=BODY,
             oidc_token=OidcToken(service_account_email="scheduler@bench.invalid", audience=url),
         ),
         retry=RetryConfig(retry_count=3),
@@ -49,23 +48,25 @@ def _job(number: int, schedule: str, url: str) -> Job:
 
 
 async def main(what: str, folder: Path, count: int, url: str) -> None:
+    open_files()
     clock = _Clock()
     database = Database.open(folder)
     issuer = LocalIssuer(folder / "issuer")
-    async with client() as http:
-        scheduler = Scheduler(database, clock, http, lambda account: LocalTokens(issuer, account, clock))
-        schedule = EVERY_MINUTE if what == "fire" else DAILY
-        await asyncio.gather(*(scheduler.create(_job(number, schedule, url)) for number in range(count)))
-        slot = clock.release()
-        serving = asyncio.create_task(scheduler.serve())
-        if what == "fire":
-            print(slot, flush=True)
-            await serving
-        await asyncio.sleep(1)
-        before, _ = cost()
-        await asyncio.sleep(IDLE_SECONDS)
-        after, memory = cost()
-        print(json.dumps([after - before, memory]), flush=True)
+    scheduler = Scheduler(
+        database, clock, DirectTransport(), lambda account: LocalTokens(issuer, account, clock)
+    )
+    schedule = EVERY_MINUTE if what == "fire" else DAILY
+    await asyncio.gather(*(scheduler.create(_job(number, schedule, url)) for number in range(count)))
+    slot = clock.release()
+    serving = asyncio.create_task(scheduler.serve())
+    if what == "fire":
+        print(slot, flush=True)
+        await serving
+    await asyncio.sleep(1)
+    before, _ = cost()
+    await asyncio.sleep(IDLE_SECONDS)
+    after, memory = cost()
+    print(json.dumps([after - before, memory]), flush=True)
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ async def serving(data_dir: Path, clock: Clock | None = None) -> AsyncIterator[S
     clock = clock or SystemClock()
     database = Database.open(data_dir)
     ids = count(1)
-    async with httpx.AsyncClient() as http:
-        scheduler = Scheduler(database, clock, http, lambda _account: _Tokens())
+    async with httpx.AsyncHTTPTransport() as transport:
+        scheduler = Scheduler(database, clock, transport, lambda _account: _Tokens())
         api = SchedulerApi(
             scheduler, clock=clock, location="us-central1", new_id=lambda: f"invented-{next(ids)}"
         )

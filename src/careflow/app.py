@@ -257,11 +257,10 @@ class _Parts:
         from careflow.scheduler.service import Scheduler
 
         settings, clock = self.settings, self.clock
-        http = await self.stack.enter_async_context(httpx.AsyncClient(transport=DirectTransport()))
         scheduler = Scheduler(
             self.store.database,
             clock,
-            http,
+            DirectTransport(),
             lambda account: auth.tokens(settings, account, self.http, clock),
         )
         api = SchedulerApi(scheduler, clock=clock, location=settings.location, new_id=_fresh_id)

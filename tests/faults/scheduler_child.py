@@ -71,11 +71,11 @@ async def main(data_dir, url, start, last_slot, at):
     clock = VirtualClock(datetime.fromisoformat(start), path=Path(data_dir) / "clock")
     database = Database.open(Path(data_dir))
     fuse = Fuse(int(at))
-    async with httpx.AsyncClient(transport=FusedTransport(fuse)) as http:
+    async with FusedTransport(fuse) as transport:
         scheduler = Scheduler(
             FusedDatabase(database, fuse),
             clock,
-            http,
+            transport,
             lambda _account: None,
             grace=timedelta(minutes=30),  # the clock runs away on a busy machine
         )

@@ -61,7 +61,7 @@ async def test_the_request_is_the_targets_with_the_services_headers_and_a_token(
         body=b'{"a":1}',
         oidc_token=OidcToken(service_account_email="careflow@p"),
     )
-    deliver = HttpDelivery(httpx.AsyncClient(transport=httpx.MockTransport(answer)), FixedTokens)
+    deliver = HttpDelivery(httpx.MockTransport(answer), FixedTokens)
     outcome = await deliver(job, ATTEMPT)
     assert (outcome.code.name, outcome.http_status, outcome.succeeded) == ("OK", 204, True)
     (request,) = seen
@@ -88,7 +88,7 @@ async def test_an_audience_that_is_set_is_used():
         return httpx.Response(200)
 
     token = OidcToken(service_account_email="careflow@p", audience="https://pulse")
-    deliver = HttpDelivery(httpx.AsyncClient(transport=httpx.MockTransport(answer)), FixedTokens)
+    deliver = HttpDelivery(httpx.MockTransport(answer), FixedTokens)
     await deliver(aimed("http://pulse.test/", oidc_token=token), ATTEMPT)
     assert seen == ["Bearer careflow@p|https://pulse"]
 
@@ -125,7 +125,7 @@ async def test_without_a_token_nothing_is_sent():
     def answer(request):
         raise AssertionError("it was sent")
 
-    deliver = HttpDelivery(httpx.AsyncClient(transport=httpx.MockTransport(answer)), FixedTokens)
+    deliver = HttpDelivery(httpx.MockTransport(answer), FixedTokens)
     outcome = await deliver(
         aimed("http://x/", oidc_token=OidcToken(service_account_email="broken@p")), ATTEMPT
     )
@@ -139,7 +139,7 @@ async def test_cookies_of_one_answer_are_not_sent_with_the_next_attempt():
         seen.append(request.headers.get("Cookie"))
         return httpx.Response(200, headers={"Set-Cookie": "session=1"})
 
-    deliver = HttpDelivery(httpx.AsyncClient(transport=httpx.MockTransport(answer)), FixedTokens)
+    deliver = HttpDelivery(httpx.MockTransport(answer), FixedTokens)
     await deliver(JOB, ATTEMPT)
     await deliver(JOB, ATTEMPT)
     assert seen == [None, None]
@@ -152,8 +152,8 @@ async def test_duplicates_can_be_had_on_demand():
         seen.append(request.headers["X-CloudScheduler-ScheduleTime"])
         return httpx.Response(200 if len(seen) == 2 else 500)
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    assert (await HttpDelivery(http, FixedTokens, copies=2)(JOB, ATTEMPT)).succeeded
+    transport = httpx.MockTransport(answer)
+    assert (await HttpDelivery(transport, FixedTokens, copies=2)(JOB, ATTEMPT)).succeeded
     assert seen == ["2026-11-23T13:15:00Z"] * 2
 
 
@@ -216,8 +216,8 @@ async def resets(writer):
 
 @pytest.fixture(params=[DirectTransport, httpx.AsyncHTTPTransport])
 async def deliver(request):
-    async with httpx.AsyncClient(transport=request.param()) as http:
-        yield HttpDelivery(http, FixedTokens)
+    async with request.param() as transport:
+        yield HttpDelivery(transport, FixedTokens)
 
 
 @pytest.mark.parametrize(
@@ -283,17 +283,16 @@ async def test_a_target_that_is_not_there_is_unavailable(deliver, uri):
     ],
 )
 async def test_debug_info_is_googles(status, expected):
-    http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(status)))
-    assert (await HttpDelivery(http, FixedTokens)(JOB, ATTEMPT)).debug_info == expected
+    transport = httpx.MockTransport(lambda _: httpx.Response(status))
+    assert (await HttpDelivery(transport, FixedTokens)(JOB, ATTEMPT)).debug_info == expected
 
 
 async def test_a_target_that_hangs_does_not_take_the_places_of_others():
     async with (
         server(hangs) as stuck,
         server(sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as fine,
-        httpx.AsyncClient(transport=DirectTransport()) as http,
     ):
-        deliver = HttpDelivery(http, FixedTokens, in_flight=3, per_origin=2)
+        deliver = HttpDelivery(DirectTransport(), FixedTokens, in_flight=3, per_origin=2)
         waiting = [asyncio.create_task(deliver(aimed(stuck), ATTEMPT)) for _ in range(10)]
         await asyncio.sleep(0)
         began = time.monotonic()

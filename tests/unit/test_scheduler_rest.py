@@ -37,11 +37,11 @@ async def client(data_dir: Path, clock: VirtualClock | None = None) -> AsyncIter
     clock = clock or VirtualClock(START)
     database = Database.open(data_dir)
     try:
-        async with httpx.AsyncClient() as http:
-            scheduler = Scheduler(database, clock, http, lambda _account: _Tokens())
+        async with httpx.AsyncHTTPTransport() as transport:
+            scheduler = Scheduler(database, clock, transport, lambda _account: _Tokens())
             api = SchedulerApi(scheduler, clock=clock, location="us-central1", new_id=lambda: "invented")
-            transport = httpx.ASGITransport(create_scheduler_api(api))
-            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8085") as found:
+            served = httpx.ASGITransport(create_scheduler_api(api))
+            async with httpx.AsyncClient(transport=served, base_url="http://127.0.0.1:8085") as found:
                 yield found
     finally:
         database.close()

@@ -78,8 +78,7 @@ def scheduler(database, clock, target):
 
 
 def new_scheduler(database, clock, target):
-    http = httpx.AsyncClient(transport=httpx.MockTransport(target))
-    return Scheduler(database, clock, http, lambda _account: Tokens())
+    return Scheduler(database, clock, httpx.MockTransport(target), lambda _account: Tokens())
 
 
 @asynccontextmanager

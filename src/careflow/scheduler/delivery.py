@@ -33,20 +33,20 @@ class HttpDelivery:
     """Sends attempts, at most `in_flight` at once and at most `per_origin` to one scheme, host and port.
 
     The second bound is what keeps a target that hangs from taking every place. The attempt deadline is real time and
-    counts from the sending. Its connections are the client's: allow as many, best by `connections.DirectTransport`.
-    `copies` requests are made of each attempt, the last one's outcome counts.
+    counts from the sending. The transport is one with connections enough, best `connections.DirectTransport`; a client above it
+    would add redirects, cookies and a third of the cost. `copies` requests are made of each attempt, the last one's outcome counts.
     """
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         tokens_for: Callable[[str], Tokens],
         *,
         in_flight: int = 500,
         per_origin: int = 300,
         copies: int = 1,
     ) -> None:
-        self._http = http
+        self._transport = transport
         self._tokens_for = tokens_for
         self._copies = copies
         self._tokens: dict[str, Tokens] = {}
@@ -92,7 +92,6 @@ class HttpDelivery:
         return self._tokens[account]
 
     async def _answer(self, target: HttpTarget, headers: dict[str, str]) -> Outcome:
-        # Not the client's `build_request`: it would add the cookies that some target once set.
         request = httpx.Request(
             target.http_method,
             target.uri,
@@ -100,7 +99,7 @@ class HttpDelivery:
             content=target.body or None,
             extensions={"timeout": httpx.Timeout(None).as_dict()},
         )
-        response = await self._http.send(request, stream=True, follow_redirects=False, auth=None)
+        response = await self._transport.handle_async_request(request)
         try:
             assert isinstance(response.stream, httpx.AsyncByteStream)
             size = 0

@@ -61,7 +61,7 @@ class Scheduler:
         self,
         database: Database,
         clock: Clock,
-        http: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         tokens_for: Callable[[str], Tokens],
         *,
         new_id: Callable[[], str] = lambda: uuid4().hex,
@@ -70,7 +70,7 @@ class Scheduler:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._deliver = HttpDelivery(http, tokens_for, copies=copies)
+        self._deliver = HttpDelivery(transport, tokens_for, copies=copies)
         self._new_id = new_id
         self._grace = grace
         self._wake = asyncio.Event()
