@@ -1,6 +1,7 @@
-"""The floor: COUNT bare requests by the same connections, no scheduler: `python -m bench.scheduler_bare fire DIRECTORY COUNT URL`.
+"""The floor: COUNT bare requests, no scheduler: `python -m bench.scheduler_bare fire DIRECTORY COUNT URL`.
 
-Prints the Unix time at which it begins; whoever fires COUNT jobs from one Python process cannot be less late.
+The connections are those of the others. Prints the Unix time at which it begins; whoever fires COUNT jobs from one Python process
+cannot be less late.
 """
 
 from __future__ import annotations

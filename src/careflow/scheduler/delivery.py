@@ -34,7 +34,8 @@ class HttpDelivery:
 
     The second bound is what keeps a target that hangs from taking every place. The attempt deadline is real time and
     counts from the sending. The transport is one with connections enough, best `connections.DirectTransport`; a client above it
-    would add redirects, cookies and a third of the cost. `copies` requests are made of each attempt, the last one's outcome counts.
+    would add redirects, cookies and a third of the cost. `copies` requests are made of each attempt; the last one's outcome
+    counts.
     """
 
     def __init__(
