@@ -364,10 +364,6 @@ class Speech(Protocol):
         """The spoken text as raw mu-law 8 kHz; from the cache when these words were spoken before."""
         ...
 
-    def say_stream(self, text: str, language: str) -> AsyncIterator[bytes]:
-        """The same in pieces of any size, as they arrive. Can raise ProviderError after some pieces were given."""
-        ...
-
     async def listen(self, language: str) -> Listening:
         """Open a session for one call."""
         ...

@@ -132,13 +132,6 @@ class TestSay:
         assert await lab.speech(tmp_path).say(TEXT, "en") == audio
         assert lab.account.usage.tts_requests == 2
 
-    async def test_streams_in_pieces_and_fills_the_cache(self, lab: SpeechLab, tmp_path: Path) -> None:
-        speech = lab.speech(tmp_path)
-        pieces = [piece async for piece in speech.say_stream(TEXT, "es")]
-        assert len(pieces) > 3
-        assert await speech.say(TEXT, "es") == b"".join(pieces)
-        assert lab.account.usage.tts_requests == 1
-
     async def test_a_full_disk_does_not_silence_the_call(self, lab: SpeechLab, tmp_path: Path) -> None:
         in_the_way = tmp_path / "audio"
         in_the_way.write_text("not a folder")
@@ -167,27 +160,21 @@ class TestSay:
             await lab.speech(tmp_path).say(TEXT, "en")
         assert (failed.value.code, failed.value.permanent, len(requests)) == (code, False, 4)
 
-    async def test_a_stream_that_breaks_off_is_not_glued_to_another_try(
-        self, lab: SpeechLab, tmp_path: Path
-    ) -> None:
-        lab.faults = replace(SpeechFaults(), cut_audio=1.0)
-        pieces: list[bytes] = []
-
-        async def listen() -> None:
-            async for piece in lab.speech(tmp_path).say_stream(TEXT, "en"):
-                pieces.append(piece)
-                lab.faults = SpeechFaults()
-
-        with pytest.raises(ProviderError):
-            await listen()
-        assert words(b"".join(pieces)) == ""
-
     async def test_a_wrong_key_is_permanent_and_tried_once(self, lab: SpeechLab, tmp_path: Path) -> None:
         requests: list[httpx.Request] = []
         lab.http.event_hooks["request"].append(_recorder(requests))
         with pytest.raises(ProviderError) as failed:
             await lab.speech(tmp_path, key="wrong").say(TEXT, "en")
         assert (failed.value.code, failed.value.permanent, len(requests)) == ("invalid_api_key", True, 1)
+
+    async def test_what_is_being_spoken_is_given_up_at_the_end(self, lab: SpeechLab, tmp_path: Path) -> None:
+        lab.faults = replace(SpeechFaults(), http_429=1.0)
+        speech = lab.speech(tmp_path)
+        saying = asyncio.create_task(speech.say(TEXT, "en"))
+        await asyncio.sleep(0)
+        await speech.close()
+        with pytest.raises(ProviderError, match="given up"):
+            await saying
 
     async def test_an_error_never_quotes_the_text_or_the_key(self, lab: SpeechLab, tmp_path: Path) -> None:
         speech = lab.speech(tmp_path)

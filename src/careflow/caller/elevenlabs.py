@@ -1,4 +1,4 @@
-"""ElevenLabs: text-to-speech over streaming HTTP behind a cache, and the door to realtime speech-to-text.
+"""ElevenLabs: text-to-speech behind a cache, and the door to realtime speech-to-text.
 
 Wire facts: reference elevenlabs sections 1, 3, 7 and 8. Nothing here logs, and no error carries the vendor's message: it can
 quote the text.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import httpx
 from pydantic import SecretStr
@@ -65,24 +64,13 @@ class ElevenLabsSpeech:
         self._rng = rng
         self._slots = asyncio.Semaphore(concurrent)
         self._stt_chunk_ms = stt_chunk_ms
-        self._productions: dict[str, _Production] = {}
+        self._spoken: dict[str, asyncio.Future[bytes]] = {}
+        self._tasks: set[asyncio.Task[bytes]] = set()
 
     async def say(self, text: str, language: str) -> bytes:
         """The spoken text as raw mu-law 8 kHz; from the cache when these words were spoken before. Raises ProviderError."""
-        cached, production = self._find(text, language)
-        if production is None:
-            return cached
-        await production.ended()
-        return production.audio()
-
-    async def say_stream(self, text: str, language: str) -> AsyncIterator[bytes]:
-        """The same, in pieces of any size as they arrive. Raises ProviderError, also after some pieces were given."""
-        cached, production = self._find(text, language)
-        if production is None:
-            yield cached
-            return
-        async for piece in production.pieces():
-            yield piece
+        found = self._find(text, language)
+        return found if isinstance(found, bytes) else await asyncio.shield(found)
 
     async def listen(self, language: str) -> ElevenLabsListening:
         """Open a realtime speech-to-text session for one call. Raises ProviderError."""
@@ -102,13 +90,12 @@ class ElevenLabsSpeech:
 
     async def close(self) -> None:
         """Give up what is being spoken; what is cached stays. The HTTP client is the caller's to close."""
-        tasks = [production.task for production in self._productions.values() if production.task]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _find(self, text: str, language: str) -> tuple[bytes, _Production | None]:
-        """The cached audio, or the production of it, which is begun unless somebody else asked for the same."""
+    def _find(self, text: str, language: str) -> bytes | asyncio.Future[bytes]:
+        """The cached audio, or that which is being spoken; begun unless somebody else asked for the same."""
         language = _primary(language)
         voice = self._voices.get(language)
         if voice is None:
@@ -126,43 +113,53 @@ class ElevenLabsSpeech:
             language=language,
             text=text,
         )
-        production = self._productions.get(key)
-        if production is None:
-            cached = self._cache.get(key)
-            if cached is not None:
-                return cached, None
-            production = self._productions[key] = _Production()
-            # The task's name must not say the words; it goes on when whoever asked goes away, so the cache is filled.
-            production.task = asyncio.create_task(
-                self._produce(production, key, text, language, voice), name=f"speak-{key[:12]}"
-            )
-        return b"", production
+        if key in self._spoken:
+            return self._spoken[key]
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached
+        spoken = self._spoken[key] = asyncio.get_running_loop().create_future()
+        spoken.add_done_callback(asyncio.Future.exception)  # known, though whoever asked may have gone away
+        # The task's name must not say the words; it goes on when whoever asked goes away, so the cache is filled.
+        task = asyncio.create_task(self._speak(key, text, language, voice), name=f"speak-{key[:12]}")
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._tell(key, task))
+        return spoken
 
-    async def _produce(self, production: _Production, key: str, text: str, language: str, voice: str) -> None:
-        try:
-            for attempt in range(1, _TRIES + 1):
-                try:
-                    await self._request(production, text, language, voice)
-                    break
-                except ProviderError as error:
-                    if error.permanent or attempt == _TRIES:
-                        raise
-                wait = _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1)
-                await self._clock.sleep(wait * self._rng.uniform(0.5, 1.5))
-                production.start_over()
-            with suppress(OSError):  # a full disk costs money at the next call, but must not silence this one
-                await asyncio.to_thread(self._cache.put, key, production.audio())
-            production.end(None)
-        except ProviderError as error:
-            production.end(error)
-        except BaseException as error:
-            production.end(ProviderError("speech was given up", code=type(error).__name__))
-            raise
-        finally:
-            del self._productions[key]
+    async def _speak(self, key: str, text: str, language: str, voice: str) -> bytes:
+        audio = await self._requested(text, language, voice)
+        with suppress(OSError):  # a full disk costs money at the next call, but must not silence this one
+            await asyncio.to_thread(self._cache.put, key, audio)
+        return audio
 
-    async def _request(self, production: _Production, text: str, language: str, voice: str) -> None:
-        """One try, its audio put into the production. Raises ProviderError."""
+    def _tell(self, key: str, task: asyncio.Task[bytes]) -> None:
+        """Give what came of it to everybody who waits for it."""
+        self._tasks.discard(task)
+        spoken = self._spoken.pop(key)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            spoken.set_result(task.result())
+        elif isinstance(error, ProviderError):
+            spoken.set_exception(error)
+        else:
+            given_up = ProviderError("speech was given up", code=type(error).__name__)
+            given_up.__cause__ = error
+            spoken.set_exception(given_up)
+
+    async def _requested(self, text: str, language: str, voice: str) -> bytes:
+        """The audio of the first try that succeeds."""
+        for attempt in range(1, _TRIES):
+            try:
+                return await self._request(text, language, voice)
+            except ProviderError as error:
+                if error.permanent:
+                    raise
+            wait = _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1)
+            await self._clock.sleep(wait * self._rng.uniform(0.5, 1.5))
+        return await self._request(text, language, voice)
+
+    async def _request(self, text: str, language: str, voice: str) -> bytes:
+        """One try. Raises ProviderError."""
         body = {
             "text": text,
             "model_id": self._tts_model,
@@ -175,82 +172,22 @@ class ElevenLabsSpeech:
         }
         async with self._slots:
             try:
-                async with self._http.stream(
-                    "POST",
+                response = await self._http.post(
                     f"{self._base_url}/v1/text-to-speech/{voice}/stream",
                     params=query,
                     json=body,
                     headers={"xi-api-key": self._api_key.get_secret_value()},
                     timeout=_TIMEOUT,
-                ) as response:
-                    if response.status_code != 200:
-                        raise _refusal(response.status_code, await response.aread())
-                    async for piece in response.aiter_bytes():
-                        production.add(piece)
+                )
             except httpx.TransportError as error:
                 raise ProviderError(
                     "text-to-speech: the connection failed", code=type(error).__name__
                 ) from error
-        if not production.audio():
+        if response.status_code != 200:
+            raise _refusal(response.status_code, response.content)
+        if not response.content:
             raise ProviderError("text-to-speech: an answer without audio", code="no_audio")
-
-
-@dataclass(slots=True, eq=False)
-class _Production:
-    """One text being spoken by the vendor, for any number of listeners. A try that fails is started over.
-
-    A listener that was already given pieces of a failed try cannot go on with the next: the vendor may say it differently.
-    """
-
-    task: asyncio.Task[None] | None = None
-    _try: int = 1
-    _pieces: list[bytes] = field(default_factory=list)
-    _over: bool = False
-    _error: ProviderError | None = None
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def add(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._tell()
-
-    def start_over(self) -> None:
-        self._try += 1
-        self._pieces = []
-        self._tell()
-
-    def end(self, error: ProviderError | None) -> None:
-        self._over, self._error = True, error
-        self._tell()
-
-    def _tell(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def audio(self) -> bytes:
-        return b"".join(self._pieces)
-
-    async def ended(self) -> None:
-        """Wait for the end; raises what went wrong."""
-        while not self._over:
-            await self._changed.wait()
-        if self._error:
-            raise self._error
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        given, own_try = 0, self._try
-        while True:
-            if given and self._try != own_try:
-                raise ProviderError("text-to-speech broke off in the middle", code="broken_off")
-            own_try = self._try
-            if given < len(self._pieces):
-                given += 1
-                yield self._pieces[given - 1]
-            elif self._over:
-                if self._error:
-                    raise self._error
-                return
-            else:
-                await self._changed.wait()
+        return response.content
 
 
 def _refusal(status: int, body: bytes) -> ProviderError:
