@@ -28,7 +28,6 @@ from careflow.tasks.embedded import EmbeddedQueue
 from careflow.tasks.pacing import Answer as DeliveryAnswer
 
 NOW = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
-LEASE = timedelta(seconds=60)
 
 
 class Records:
