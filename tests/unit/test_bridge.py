@@ -42,6 +42,7 @@ from careflow.errors import ProviderError
 
 PATIENT = Patient(id="p1", hospital_id="h1", given_name="Ada", family_name="Example", time_zone="UTC")
 PUBLIC_URL, AUTH_TOKEN = "wss://caller.example/twilio/media", "auth-token"
+SIGNATURE = RequestValidator(AUTH_TOKEN).compute_signature(PUBLIC_URL, {})
 FIRST, SECOND = QUESTIONS
 
 
@@ -67,7 +68,7 @@ class Hospital:
         self.desk = FakeDesk(self.clock, self.trace)
         self.speech = FakeSpeech(self.clock)
         self.talks: list[Questionnaire] = []
-        self.config = BridgeConfig(url=PUBLIC_URL, auth_token=AUTH_TOKEN, require_signature=False)
+        self.config = BridgeConfig(url=PUBLIC_URL, auth_token=AUTH_TOKEN)
         self.port = 0
         self.server: uvicorn.Server | None = None
         self.phone: Telephone | None = None
@@ -97,8 +98,11 @@ class Hospital:
             await tasks[0]
             tasks[1].cancel()
 
-    def socket(self, **options: Any) -> connect:
-        return connect(f"ws://127.0.0.1:{self.port}/twilio/media", compression=None, **options)
+    def socket(self, signature: str | None = SIGNATURE) -> connect:
+        signed = {"x-twilio-signature": signature} if signature else {}
+        return connect(
+            f"ws://127.0.0.1:{self.port}/twilio/media", compression=None, additional_headers=signed
+        )
 
     @contextlib.asynccontextmanager
     async def call(self, **parameters: str) -> AsyncIterator[Telephone]:
@@ -553,24 +557,21 @@ class TestDoor:
     @pytest.mark.parametrize("path", ["", "/"])
     async def test_twilios_signature_lets_in(self, hospital: Hospital, path: str) -> None:
         signature = RequestValidator(AUTH_TOKEN).compute_signature(PUBLIC_URL + path, {})
-        async with hospital.socket(additional_headers={"x-twilio-signature": signature}) as socket:
+        async with hospital.socket(signature) as socket:
             await Telephone(hospital.clock, socket.send, []).connect()
             await hospital.until(lambda: hospital.talks)
 
     async def test_a_forged_signature_is_refused_at_the_upgrade(self, hospital: Hospital) -> None:
         signature = RequestValidator("other").compute_signature(PUBLIC_URL, {})
         with pytest.raises(InvalidStatus) as caught:
-            async with hospital.socket(additional_headers={"x-twilio-signature": signature}):
+            async with hospital.socket(signature):
                 pass
         assert caught.value.response.status_code == 403
 
-    async def test_a_missing_signature_is_refused_where_it_is_required(self) -> None:
-        hospital = Hospital()
-        hospital.config = replace(hospital.config, require_signature=True)
-        async with hospital.open():
-            with pytest.raises(InvalidStatus):
-                async with hospital.socket():
-                    pass
+    async def test_a_missing_signature_is_refused_too(self, hospital: Hospital) -> None:
+        with pytest.raises(InvalidStatus):
+            async with hospital.socket(None):
+                pass
 
 
 async def test_the_end_is_logged_once_with_ids_and_numbers_only(hospital: Hospital) -> None:

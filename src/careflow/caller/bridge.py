@@ -46,7 +46,6 @@ class BridgeConfig:
     url: str
     auth_token: str
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
-    require_signature: bool = True
     start_seconds: float = 10.0
     max_malformed: int = 50
 
@@ -199,7 +198,7 @@ class MediaBridge:
         """
         signature = connection.headers.get("x-twilio-signature")
         if signature is None:
-            return not self._config.require_signature
+            return False
         signer = RequestValidator(self._config.auth_token)
         return any(
             hmac.compare_digest(str(signer.compute_signature(url, {})).encode(), signature.encode())
