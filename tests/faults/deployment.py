@@ -26,6 +26,8 @@ from careflow.operating import trigger_round
 from careflow.settings import Settings, load_settings
 from careflow.store.sqlite import SqliteStore
 
+PROBE_SECONDS = 0.05
+ANSWER_SECONDS = 0.5  # of virtual time: what a process may take to answer at the most
 READY_SECONDS = 60.0  # real ones, in which a process must answer after its start
 FINAL = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
 _CAREFLOW = Path(sys.executable).with_name("careflow")
@@ -112,6 +114,33 @@ class Unit:
             await dying.wait()
 
 
+class Probe:
+    """How long a process takes to answer just now: what it is behind by."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._asked_at: float | None = None
+        self._took = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of the last answer, or of the wait for the next one when that is longer."""
+        waiting = time.monotonic() - self._asked_at if self._asked_at is not None else 0.0
+        return max(self._took, waiting)
+
+    async def run(self) -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
+            while True:
+                self._asked_at = time.monotonic()
+                try:
+                    await http.get(self._url)
+                except httpx.HTTPError:
+                    self._asked_at = None  # it is dead or starting, which `_pace` knows
+                else:
+                    self._took, self._asked_at = time.monotonic() - self._asked_at, None
+                await asyncio.sleep(PROBE_SECONDS)
+
+
 class Deployment:
     """Lab, Caller and Pulse as processes of their own, or all in one (`whole`)."""
 
@@ -137,6 +166,11 @@ class Deployment:
         self.lab_url = urls["lab"]
         self.books = Books(data_dir / "lab" / "books.jsonl")
         self.is_held = True  # until the round is open, time only creeps
+        self._probes = [
+            Probe(urls["lab"] + "/lab/health"),
+            Probe(urls["caller"] + "/healthz"),
+            Probe(urls["pulse"] + "/healthz"),
+        ]
         self._store: SqliteStore | None = None
         self._is_busy = True
         self._is_whole = True
@@ -164,6 +198,7 @@ class Deployment:
         self._store = await SqliteStore.open(self.settings.data_dir)
         watching = asyncio.create_task(self._watch())
         ticking = asyncio.create_task(self.clock.run(lambda: self._pace(speed)))
+        probing = [asyncio.create_task(probe.run()) for probe in self._probes]
         try:
             for unit in self.units.values():
                 await unit.start()
@@ -172,9 +207,9 @@ class Deployment:
         finally:
             for unit in self.units.values():
                 await unit.kill()
-            for task in (ticking, watching):
+            for task in (ticking, watching, *probing):
                 task.cancel()
-            await asyncio.gather(ticking, watching, return_exceptions=True)
+            await asyncio.gather(ticking, watching, *probing, return_exceptions=True)
             await self._store.close()
 
     def _pace(self, speed: float) -> Pace:
@@ -186,7 +221,9 @@ class Deployment:
             # A start takes a second or two, which must not be a minute for the patients.
             return Pace(speed=speed / 8, step=0.1)
         if self._is_busy:
-            return Pace(speed=speed, step=0.1)
+            # On a busy machine time slows down with the processes: silence on the line would make patients hang up.
+            slowest = max(probe.seconds for probe in self._probes)
+            return Pace(speed=min(speed, ANSWER_SECONDS / max(slowest, 0.001)), step=0.1)
         return Pace(speed=2500.0, step=5.0)
 
     async def _watch(self) -> None:
