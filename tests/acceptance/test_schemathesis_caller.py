@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection
-from tests.caller_support import world
 from twilio.request_validator import RequestValidator
 
+from caller_support import world
 from careflow.caller.app import create_caller
 from careflow.settings import Settings
 

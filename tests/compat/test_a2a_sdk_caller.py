@@ -37,8 +37,8 @@ from a2a.utils.errors import (
     TaskNotFoundError,
     UnsupportedOperationError,
 )
-from tests.caller_support import NOW, World, patient, world
 
+from caller_support import NOW, World, patient, world
 from careflow.auth.issuer import LocalIssuer
 from careflow.auth.middleware import RequireToken
 from careflow.auth.setup import verifier

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.caller_support import NOW, Crash, CrashingStore, World, lost, patient, world
 
+from caller_support import NOW, Crash, CrashingStore, World, lost, patient, world
 from careflow.core.attempts import AttemptState, Disposition, Ending
 from careflow.core.retry import NEVER_CREATED
 from careflow.errors import ProviderError

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.caller_support import NOW, Crash, World, lost, patient, world
 
+from caller_support import NOW, Crash, World, lost, patient, world
 from careflow.caller.attempts import AttemptDesk, Step
 from careflow.caller.recovery import Recovery
 from careflow.caller.stream_pass import StreamPass

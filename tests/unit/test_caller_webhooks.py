@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from pydantic import SecretStr
-from tests.caller_support import World, patient, world
 from twilio.request_validator import RequestValidator
 
+from caller_support import World, patient, world
 from careflow.caller import twiml
 from careflow.caller.app import create_caller
 from careflow.core.attempts import AttemptState, Disposition
