@@ -1,4 +1,4 @@
-"""Killed at any moment, a round loses nobody and phones nobody twice (design section 3).
+"""Killed at any moment, a round loses nobody and phones nobody twice (docs/faults.md).
 
 Thirty kills in a test run; CAREFLOW_TEST_KILLS=300 for more, CAREFLOW_TEST_SEED=… for others, or for the same again.
 """

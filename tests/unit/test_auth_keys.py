@@ -359,7 +359,7 @@ class TestTokens:
 
 
 class TestSetup:
-    """Only local settings accept the local issuer (design section 7)."""
+    """Only local settings accept the local issuer (docs/auth.md)."""
 
     async def test_the_defaults_verify_their_own_tokens(self, tmp_path: Path, clock: VirtualClock) -> None:
         settings = load_settings(data_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Every check of design section 7 refuses what it is there for, and each refusal says why in one word."""
+"""Every check of docs/auth.md refuses what it is there for, and each refusal says why in one word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bridge on a real websocket, with a telephone that plays on virtual time (reference twilio section 5)."""
+"""The bridge on a real websocket, with a telephone that plays on virtual time (reference/twilio section 5)."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ class TestTranscripts:
             assert await hospital.ended() is Ending.ESCALATED
 
     async def test_a_red_flag_in_words_that_nobody_committed_is_heard(self, hospital: Hospital) -> None:
-        """Speech-to-text commits by itself after 90 s (reference elevenlabs, manual mode)."""
+        """Speech-to-text commits by itself after 90 s (reference/elevenlabs, manual mode)."""
         async with hospital.call() as phone:
             await hospital.until(lambda: phone.heard)
             hospital.speech.listenings[0].says("there was PAIN")

@@ -1,4 +1,4 @@
-"""Twilio's media messages: what is taken, what is refused, and the order that comes out (reference twilio section 5)."""
+"""Twilio's media messages: what is taken, what is refused, and the order that comes out (reference/twilio section 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""entries:list over an execution log, and the part of Cloud Logging's query language that it takes (reference section 11)."""
+"""entries:list over an execution log, and the query language it takes (reference/cloud-scheduler section 11)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A socket is let in only with the attempt's one-time token in its `start` message (and Twilio's signature on the upgrade request);
 what is said on it is `caller.conversation`'s matter. Twilio never opens a socket again by itself: what follows
-when ours closes is the TwiML's `<Redirect>` (reference/twilio.md section 4).
+when ours closes is the TwiML's `<Redirect>` (reference/twilio section 4).
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class MediaBridge:
                     return message
 
     def _is_signed(self, connection: HTTPConnection) -> bool:
-        """Whether Twilio signed the upgrade: HMAC of the stream's URL, no parameters (reference/twilio.md section 6).
+        """Whether Twilio signed the upgrade: HMAC of the stream's URL, no parameters (reference/twilio section 6).
 
         The validator is inconsistent about ports and slashes, so every form that Twilio is known to sign is accepted.
         """

@@ -1,6 +1,6 @@
 """ElevenLabs: text-to-speech behind a cache, and the door to realtime speech-to-text.
 
-Wire facts: reference elevenlabs sections 1, 3, 7 and 8. Nothing here logs, and no error carries the vendor's message: it can
+Wire facts: reference/elevenlabs sections 1, 3, 7 and 8. Nothing here logs, and no error carries the vendor's message: it can
 quote the text.
 """
 

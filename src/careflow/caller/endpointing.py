@@ -1,7 +1,7 @@
 """Where the patient's speech begins and ends: our own decision, on the energy of the audio and in media time.
 
 The speech-to-text vendor's partial transcripts are no evidence of speech (they come in silence too) and its own voice
-detection is slow (reference/elevenlabs.md section 6.4), so the end of speech is found here and committed by hand.
+detection is slow (reference/elevenlabs section 6.4), so the end of speech is found here and committed by hand.
 Everything is measured by the frames' own timestamps: a bunch of frames after a network stall changes nothing.
 """
 

@@ -1,4 +1,4 @@
-"""One call's realtime speech-to-text session with ElevenLabs (reference elevenlabs section 6).
+"""One call's realtime speech-to-text session with ElevenLabs (reference/elevenlabs section 6).
 
 Our own endpointing says when to commit (6.4). What was sent and has not come back as words is kept on a tape, and when the socket
 breaks the session is opened once more and the tape played again.

@@ -1,7 +1,7 @@
 """Our voice on the wire: paced a little ahead of the clock, with a mark after every prompt.
 
 Twilio queues whatever it gets and plays it in order; `clear` drops the queue and returns the marks in it, so a mark
-that returns proves that its prompt was heard only if we did not clear (reference/twilio.md section 5.2).
+that returns proves that its prompt was heard only if we did not clear (reference/twilio section 5.2).
 """
 
 from __future__ import annotations

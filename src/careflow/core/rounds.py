@@ -78,7 +78,7 @@ class Execution:
 
 
 def round_for(trigger: Trigger, now: datetime, round_hours: tuple[int, ...]) -> Round:
-    """The round that this trigger means at `now` (design section 5.1): the same one for the same trigger, late or early."""
+    """The round that this trigger means at `now` (docs/rounds.md): the same one for the same trigger, late or early."""
     zone = ZoneInfo(trigger.time_zone)
     day = slot_date(trigger.schedule_hour, zone, now)
     window = round_window(day, trigger.schedule_hour, round_hours, zone)

@@ -32,7 +32,7 @@ def local_instant(day: date, at: time, zone: ZoneInfo) -> datetime:
 
 
 def slot_date(hour: int, zone: ZoneInfo, now: datetime) -> date:
-    """The local date of the latest occurrence of `hour`:00 in `zone` that is not later than now + 2 h (design 5.1)."""
+    """The local date of the latest occurrence of `hour`:00 in `zone` that is not later than now + 2 h (docs/rounds.md)."""
     latest = now + EARLY
     day = latest.astimezone(zone).date() + timedelta(days=1)
     while local_instant(day, time(hour), zone) > latest:

@@ -14,7 +14,7 @@ class LabConfig:
 
     `data_dir` is the deployment's data directory; the lab keeps its own state in `{data_dir}/lab`. `calls_per_second` is
     the rate at which queued calls are dialled and `max_concurrent` the calls that may be up at once (a further one fails,
-    10004), both per account (reference twilio section 3, Rates and concurrency). `default_persona` is who picks up a number
+    10004), both per account (reference/twilio section 3, Rates and concurrency). `default_persona` is who picks up a number
     that has no subscriber; None: nobody. `seed` decides everything that is left to chance.
     """
 

@@ -1,6 +1,6 @@
 """The lab's ElevenLabs: text-to-speech over HTTP here, its websockets and speech-to-text in the files beside.
 
-Wire and errors: reference elevenlabs sections 3, 7 and 8.
+Wire and errors: reference/elevenlabs sections 3, 7 and 8.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from careflow.lab.mulaw import from_pcm16, to_pcm16
 
-TTS_MODELS: Mapping[str, int] = {  # model -> characters in one request (reference elevenlabs section 2)
+TTS_MODELS: Mapping[str, int] = {  # model -> characters in one request (reference/elevenlabs section 2)
     "eleven_flash_v2_5": 40_000,
     "eleven_flash_v2": 30_000,
     "eleven_turbo_v2_5": 40_000,
@@ -28,7 +28,7 @@ _VENDOR_FORMAT = re.compile(r"(mp3|pcm|ulaw|alaw|opus)_\d{4,5}(_\d{2,3})?")
 class SpeechFaults:
     """The chance (0 to 1) of each unpleasant behaviour, per request, session, commit or second of audio.
 
-    The references' sources for each: reference elevenlabs sections 6.3, 6.4, 7 and 8.
+    The references' sources for each: reference/elevenlabs sections 6.3, 6.4, 7 and 8.
     """
 
     # text-to-speech over HTTP, per request

@@ -1,6 +1,6 @@
 """The lab's realtime speech-to-text: the words come out of the audio that came in, and out of nothing else.
 
-Wire and behaviour: reference elevenlabs section 6.
+Wire and behaviour: reference/elevenlabs section 6.
 """
 
 from __future__ import annotations

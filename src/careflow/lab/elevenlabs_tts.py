@@ -1,4 +1,4 @@
-"""The lab's text-to-speech websockets, with one context and with several (reference elevenlabs sections 4 and 5)."""
+"""The lab's text-to-speech websockets, with one context and with several (reference/elevenlabs sections 4 and 5)."""
 
 from __future__ import annotations
 

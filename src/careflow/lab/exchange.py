@@ -21,7 +21,7 @@ from careflow.lab.personas import Subscriber
 from careflow.lab.refusals import Refusal, not_found
 
 _log = logging.getLogger(__name__)
-_QUEUE_LIMIT = timedelta(hours=24)  # reference twilio section 3, Rates and concurrency
+_QUEUE_LIMIT = timedelta(hours=24)  # reference/twilio section 3, Rates and concurrency
 
 
 class Exchange:
@@ -100,7 +100,7 @@ class Exchange:
         return call
 
     def update(self, sid: str, order: UpdateOrder) -> BookedCall:
-        """Change a call (reference twilio section 1.3). Raises Refusal 20404, or 21220 when its state does not allow it."""
+        """Change a call (reference/twilio section 1.3). Raises Refusal 20404, or 21220 when its state does not allow it."""
         call = self.call(sid)
         if call.over:
             raise Refusal(

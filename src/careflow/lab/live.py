@@ -126,7 +126,7 @@ class LiveCall:
         self._over.set()
 
     def redirect(self, voice: Hook | None, twiml: str) -> None:
-        """Replace what the call is doing by another document (reference twilio section 1.3)."""
+        """Replace what the call is doing by another document (reference/twilio section 1.3)."""
         old = self._script
         if old is not None:
             old.cancel()
@@ -261,7 +261,7 @@ class LiveCall:
             self._enter(note.kind, text=note.text)
         terminal.notes.clear()
 
-    # --- answering-machine detection (reference twilio section 7) --------------------------------------------------
+    # --- answering-machine detection (reference/twilio section 7) --------------------------------------------------
 
     async def _detect(self, terminal: Terminal) -> None:
         """The verdict, when it is known; told to our server when it asked for that."""

@@ -1,4 +1,4 @@
-"""The lab's end of one media stream: Twilio is the websocket client (reference twilio section 5).
+"""The lab's end of one media stream: Twilio is the websocket client (reference/twilio section 5).
 
 `StreamProtocol` is the pure part: frames and keys in, messages out; messages of our server in, playback out.
 `MediaStream` owns the socket. Audio is written by string formatting, 50 times a second and call: the lab's hottest path.
@@ -28,7 +28,7 @@ _FRAME_MS = 20
 _CONNECT_SECONDS = 5.0  # real: the other side's patience does not depend on the lab's clock
 _MAX_UNSENT = 256 * 1024  # bytes that our server has not read before audio is discarded (31930)
 
-# The only events accepted, with exactly these fields (reference twilio section 5.2).
+# The only events accepted, with exactly these fields (reference/twilio section 5.2).
 _FIELDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "media": (frozenset({"event", "streamSid", "media"}), frozenset({"payload"})),
     "mark": (frozenset({"event", "streamSid", "mark"}), frozenset({"name"})),

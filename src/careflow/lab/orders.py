@@ -1,4 +1,4 @@
-"""What a client asks of the Calls resource: forms in, typed orders out (reference twilio sections 1.1 and 1.3). Pure."""
+"""What a client asks of the Calls resource: forms in, typed orders out (reference/twilio sections 1.1 and 1.3). Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from careflow.lab.refusals import Refusal
 E164 = re.compile(r"\+[1-9]\d{6,14}")
 STATUS_EVENTS = ("initiated", "ringing", "answered", "completed")
 RECORDING_EVENTS = ("in-progress", "completed", "absent")
-MAX_TWIML = 4000  # characters of a Twiml parameter (reference twilio section 1.1)
+MAX_TWIML = 4000  # characters of a Twiml parameter (reference/twilio section 1.1)
 
 Method = Literal["GET", "POST"]
 
@@ -158,7 +158,7 @@ def create_order(fields: Fields, own_number: str) -> CreateOrder:
         record=form.flag("Record"),
         recording_status=form.hook("RecordingStatusCallback"),
         recording_events=form.choices("RecordingStatusCallbackEvent", RECORDING_EVENTS, "completed"),
-        # SendDigits switches machine detection off (reference twilio section 1.1).
+        # SendDigits switches machine detection off (reference/twilio section 1.1).
         machine_detection=""
         if form.text("SendDigits")
         else form.choice("MachineDetection", ("", "Enable", "DetectMessageEnd"), ""),

@@ -1,4 +1,4 @@
-"""What waits to be played to the telephone: audio and marks, in order (reference twilio section 5.2). Pure."""
+"""What waits to be played to the telephone: audio and marks, in order (reference/twilio section 5.2). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors of Twilio's REST API as a client sees them (reference twilio section 2)."""
+"""The errors of Twilio's REST API as a client sees them (reference/twilio section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Twilio's REST API for calls and their recordings, as a client sees it (reference twilio sections 1 and 2)."""
+"""Twilio's REST API for calls and their recordings, as a client sees it (reference/twilio sections 1 and 2)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TwilioApi:
         return Response(status_code=204)
 
     async def _list(self, request: Request) -> Response:
-        """Newest first; the dates have the granularity of a UTC day (reference twilio section 1.4)."""
+        """Newest first; the dates have the granularity of a UTC day (reference/twilio section 1.4)."""
         query = request.query_params
         size, page = _whole(query.get("PageSize"), "PageSize", 50, 1), _whole(query.get("Page"), "Page", 0, 0)
         size = min(size, 1000)

@@ -1,4 +1,4 @@
-"""TwiML documents as verbs (reference twilio section 4). Pure: `lab.live` carries the verbs out."""
+"""TwiML documents as verbs (reference/twilio section 4). Pure: `lab.live` carries the verbs out."""
 
 from __future__ import annotations
 

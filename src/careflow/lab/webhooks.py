@@ -1,4 +1,4 @@
-"""Requests from the lab to the account's own server, signed as Twilio signs them (reference twilio sections 3 and 6)."""
+"""Requests from the lab to the account's own server, signed as Twilio signs them (reference/twilio sections 3 and 6)."""
 
 from __future__ import annotations
 

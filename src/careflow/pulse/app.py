@@ -42,7 +42,7 @@ PUBLIC_PATHS = ("/healthz", "/readyz", "/.well-known/agent-card.json")
 
 
 def pulse_rules(settings: Settings) -> tuple[Rule, ...]:
-    """Who may do what (design section 7), for `auth.middleware.RequireToken`."""
+    """Who may do what (docs/auth.md), for `auth.middleware.RequireToken`."""
     audience = settings.pulse_audience or settings.pulse_url
     scheduler = frozenset({settings.scheduler_account})
     queue = frozenset({settings.queue_account})

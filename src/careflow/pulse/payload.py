@@ -109,7 +109,7 @@ def trigger_of(payload: TriggerPayload, settings: Settings) -> Trigger:
             "timezone",
         )
     if payload.environment != settings.environment:
-        # A job pointing at another environment's URL would otherwise phone that environment's patients (design 8).
+        # A job pointing at another environment's URL would otherwise phone that environment's patients.
         raise Refused(
             400,
             "wrong-environment",

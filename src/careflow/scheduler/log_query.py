@@ -1,4 +1,4 @@
-"""Cloud Logging v2's entries:list, as far as `gcloud logging read` needs it to show what a job did (reference section 11)."""
+"""Cloud Logging v2's entries:list, as far as `gcloud logging read` needs it (reference/cloud-scheduler section 11)."""
 
 from __future__ import annotations
 

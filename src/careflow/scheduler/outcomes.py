@@ -1,4 +1,4 @@
-"""What came of an attempt: google.rpc codes and debugInfo, as Cloud Scheduler's logs show them (reference sections 2 and 11)."""
+"""What came of an attempt: google.rpc codes and debugInfo as in the logs (reference/cloud-scheduler sections 2 and 11)."""
 
 from __future__ import annotations
 
