@@ -1,4 +1,4 @@
-"""The Job resource: what is read from JSON, what is refused and how, what is added on reading (reference/cloud-scheduler 1 to 3)."""
+"""The Job resource: what is read from JSON, what is refused and how, what added (reference/cloud-scheduler sections 1 to 3)."""
 
 from __future__ import annotations
 

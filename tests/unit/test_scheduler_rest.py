@@ -1,4 +1,4 @@
-"""The REST surface of the scheduler, as a client that is none of Google's sees it (reference/cloud-scheduler 1, 2, 9)."""
+"""The REST surface of the scheduler, as a client that is none of Google's sees it (reference/cloud-scheduler)."""
 
 from __future__ import annotations
 

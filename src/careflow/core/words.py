@@ -8,9 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-_TAG = re.compile(
-    r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|<[^>]*>"
-)  # "(music)", "[inaudible]": reference/elevenlabs
+_TAG = re.compile(r"\([^)]*\)|\[[^\]]*\]|\*[^*]*\*|<[^>]*>")  # "(music)", "[inaudible]": reference/elevenlabs
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[a-z]+(?:'[a-z]+)?|[.,;:!?]")
 _BARE = {  # transcripts often lose the apostrophe, and a lost "n't" would turn a denial into a complaint
     word.replace("'", ""): word
