@@ -218,16 +218,3 @@ def _decode(part: str) -> bytes:
     if base64.urlsafe_b64encode(decoded).rstrip(b"=") != raw:
         raise Unauthenticated("malformed")
     return decoded
-
-
-__all__ = [
-    "GOOGLE_ISSUERS",
-    "LEEWAY",
-    "MAX_TOKEN_BYTES",
-    "AuthError",
-    "Claims",
-    "Forbidden",
-    "Unauthenticated",
-    "Verifier",
-    "check_claims",
-]

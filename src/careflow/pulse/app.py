@@ -317,6 +317,3 @@ def _status(*values: str) -> dict[str, Any]:
         "required": ["status"],
         "properties": {"status": {"type": "string", "enum": list(values)}},
     }
-
-
-__all__ = ["PUBLIC_PATHS", "create_pulse", "pulse_rules"]

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from datetime import UTC
 
 import httpx
-from a2a.client import A2AClientError, Client, ClientConfig, create_client
+from a2a.client import Client, ClientConfig, create_client
 from a2a.client.errors import AgentCardResolutionError
 from a2a.helpers import get_data_parts, new_data_part
 from a2a.types import (
@@ -217,6 +217,3 @@ def _provider_error(attempt_id: str, error: Exception) -> ProviderError:
         permanent=refused,
         ambiguous=not refused and not unsent,
     )
-
-
-__all__ = ["A2ACaller", "A2AClientError", "IdentityToken"]

@@ -265,6 +265,3 @@ def _ids_of(call: Call) -> dict[str, str]:
         "callId": call.id,
         "attemptId": call.attempt_id or "",
     }
-
-
-__all__ = ["CallHandler", "Handled", "finish_call"]

@@ -398,6 +398,3 @@ _OPEN_ALERTS = """
     SELECT document FROM alerts
     WHERE hospital_id = ?1 AND (?2 IS NULL OR round_id = ?2) AND open = 1 ORDER BY raised_at, id
 """
-
-
-__all__ = ["SqliteStore"]
