@@ -36,7 +36,7 @@ up: $(VENV)/.ready ## Start everything and keep it running
 faults: $(VENV)/.ready ## Kill processes at random moments, many times (KILLS=300)
 	CAREFLOW_TEST_KILLS=$(or $(KILLS),300) $(BIN)/python -m pytest tests/faults -m "long or not long" -n 0 --timeout 0
 
-bench: $(VENV)/.ready ## Measure planning, lifecycles and start-up beside their peers
+bench: $(VENV)/.ready ## Measure planning, lifecycles, the scheduler and start-up beside their peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	$(BIN)/python -m bench
 

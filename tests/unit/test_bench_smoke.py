@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from bench import scheduler
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,3 +39,16 @@ def test_planning_is_measured_behind_the_real_door(tmp_path):
 def test_a_measured_lifecycle_is_a_whole_one(tmp_path):
     """The module itself counts the outcomes in the ledger before it says how long they took."""
     assert float(run("bench.lifecycle_ours", str(tmp_path), "30", "5")) > 0
+
+
+@pytest.mark.parametrize(
+    "side", [("scheduler_ours",), ("scheduler_apscheduler", "memory"), ("scheduler_bare",)]
+)
+def test_every_job_of_a_measured_scheduler_arrives_once(tmp_path, side, monkeypatch):
+    if "apscheduler" in side[0]:
+        pytest.importorskip("apscheduler")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setitem(scheduler.SIDES, "this", (f"bench.{side[0]}", *side[1:]))
+    late = scheduler._fire(tmp_path, "this", 5)
+    assert len(late) == 5
+    assert late[0] >= 0
