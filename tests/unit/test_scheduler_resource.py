@@ -114,6 +114,7 @@ BAD: list[tuple[str, Any]] = [
     ("httpTarget.uri", body(httpTarget={})),
     ("httpTarget.uri", target(uri="ftp://example.com/")),
     ("httpTarget.uri", target(uri="https:///path")),
+    ("httpTarget.uri", target(uri="https://user:word@example.com/")),
     ("httpTarget.uri", target(uri="https://example.com:port/")),
     ("httpTarget.uri", target(uri="https://example.com/a b")),
     ("httpTarget.uri", target(uri="https://example.com/\r\nX-A: b")),

@@ -234,6 +234,9 @@ def _uri(uri: str) -> str:
         reachable = False
     if not reachable:
         raise invalid(field, "has no host, or a port that is none", uri)
+    if parts.username is not None:
+        # Not shown: it is a secret, and one that would be sent nowhere.
+        raise invalid(field, "holds a user name or password; targets are authenticated by a token")
     return uri
 
 
