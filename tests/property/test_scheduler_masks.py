@@ -197,3 +197,10 @@ def test_a_duration_survives_the_wire(micros: int) -> None:
     span = timedelta(microseconds=micros)
 
     assert wire.duration(wire.duration_text(span), "x") == span
+
+
+def test_a_message_without_fields_is_gone_whatever_the_order_of_the_paths() -> None:
+    stored, body = {"retryConfig": {"retryCount": 1}}, {"retryConfig": {}}
+    paths: list[masks.Path] = [("retryConfig",), ("retryConfig", "retryCount")]
+    for chosen in (paths, paths[::-1]):
+        assert masks.merge(resource.SCHEMA, stored, body, chosen) == {}

@@ -11,7 +11,7 @@ import pytest
 
 from careflow.scheduler import masks, resource, wire
 from careflow.scheduler.model import Job, JobState, OidcToken, RetryConfig
-from careflow.scheduler.refusals import Code, Refused
+from careflow.scheduler.refusals import Code, Refused, invalid
 
 PARENT = "projects/careflow-local/locations/us-central1"
 URI = "https://pulse.example.com/"
@@ -383,3 +383,9 @@ def test_the_account_of_a_token_is_what_is_stored() -> None:
     assert read(target(oidcToken=given)).http_target.oidc_token == OidcToken(
         service_account_email="a@example.com", audience="https://x.example.com"
     )
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\N{TELEPHONE RECEIVER}"])
+def test_what_a_refusal_says_is_short_in_bytes_whatever_the_script(character: str) -> None:
+    refused = invalid("schedule", "is not understood: " + character * 5000, character * 5000)
+    assert len(refused.message.encode()) < 600

@@ -65,7 +65,17 @@ def merge(schema: Message, stored: Tree, body: Tree, chosen: Iterable[Path]) -> 
             _remove(merged, path)
         else:
             _put(schema, merged, path, deepcopy(value))
+    _drop_empty(schema, merged)
     return merged
+
+
+def _drop_empty(schema: Message, tree: Tree) -> None:
+    """A message without fields is no message: whether one was set before or after its fields makes no difference."""
+    for name, inner in schema.fields.items():
+        if isinstance(inner, Message) and name in tree:
+            _drop_empty(inner, tree[name])
+            if not tree[name]:
+                del tree[name]
 
 
 def _get(tree: Tree, path: Path) -> Any:
@@ -97,5 +107,3 @@ def _remove(tree: Tree, path: Path) -> None:
         tree.pop(name, None)
     elif name in tree:
         _remove(tree[name], rest)
-        if not tree[name]:
-            del tree[name]

@@ -7,9 +7,11 @@ from typing import Any
 
 from careflow.errors import CareflowError
 
-_SHOWN = 120  # characters of a refused value that a message repeats
+# In bytes of UTF-8. gRPC puts the message into headers, once percent-encoded (three times as long) and twice in base64, and
+# above 8 KB of headers a client refuses the answer now and then (gRPC's soft limit).
+_SHOWN = 120  # of a refused value that a message repeats
 _FIELD = 100
-_MESSAGE = 500  # characters: gRPC puts the message into headers, which are few kilobytes
+_MESSAGE = 500
 
 
 class Code(IntEnum):
@@ -75,4 +77,7 @@ def _short(value: object) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= most:
+        return text
+    return f"{encoded[:most].decode(errors='ignore')}... ({len(text)} characters)"
