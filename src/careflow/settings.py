@@ -79,7 +79,9 @@ class Settings(BaseSettings):
     Durations are in seconds on the environment's side (`CAREFLOW_CALL_LEASE=60`).
     """
 
-    model_config = SettingsConfigDict(env_prefix="CAREFLOW_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="CAREFLOW_", frozen=True, extra="ignore", populate_by_name=True
+    )
 
     # where and what this deployment is
     data_dir: Path = Path("careflow-data")
@@ -91,6 +93,18 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     clock_file: Path | None = None
 
+    # what keeps the ledger and what carries the tasks
+    store: Literal["sqlite", "firestore"] = "sqlite"
+    firestore_database: str = Field("(default)", pattern=r"^(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$")
+    firestore_emulator: str = Field(
+        "", validation_alias="FIRESTORE_EMULATOR_HOST"
+    )  # host:port; Google's own name for it
+    queue: Literal["embedded", "cloud-tasks"] = "embedded"
+    calls_queue: str = Field("careflow-calls", pattern=r"^[A-Za-z0-9-]{1,100}$")
+    rounds_queue: str = Field("careflow-rounds", pattern=r"^[A-Za-z0-9-]{1,100}$")
+    cloud_tasks_url: str = ""  # empty: Google's; else a work-alike's http:// address
+    audio_dir: Path | None = None  # empty: `audio` in the data directory; several Callers may share one
+
     # ports, all on `host`
     host: str = "127.0.0.1"
     pulse_port: int = Field(8001, ge=0, le=65535)
@@ -101,6 +115,7 @@ class Settings(BaseSettings):
     caller_url: Url = "http://127.0.0.1:8002"
     scheduler_url: Url = "http://127.0.0.1:8085"
     caller_public_url: Url = "http://127.0.0.1:8002"  # what Twilio is told to reach
+    caller_routes: Literal["all", "a2a", "twilio"] = "all"  # the private routes, the public ones, or both
 
     # tokens
     oidc_issuer: str = "https://careflow.local"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,6 +32,7 @@ HOSPITAL = "default"
 EIGHT_FIFTEEN = datetime(2026, 10, 16, 12, 15, tzinfo=UTC)  # 08:15 in New York
 WINDOW_END = datetime(2026, 10, 16, 16, 0, tzinfo=UTC)  # 12:00 in New York
 ROUND_ID = f"test-{HOSPITAL}-20261016-08"
+CLOSE_TASK = f"{hashlib.sha256(ROUND_ID.encode()).hexdigest()[:8]}-close-{ROUND_ID}"
 
 MORNING: dict[str, Any] = {
     "scheduleHour": 8,

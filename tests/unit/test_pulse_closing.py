@@ -14,6 +14,7 @@ from careflow.errors import StoreUnavailable
 from careflow.pulse.recovery import EVERY
 from pulse_world import (
     ANSWERED,
+    CLOSE_TASK,
     EIGHT_FIFTEEN,
     HOSPITAL,
     ROUND_ID,
@@ -93,7 +94,7 @@ async def test_a_round_is_not_closed_before_its_window_is_over() -> None:
         assert (await it.post("/tasks/close", CLOSE)).status_code == 409
         it.queue.waiting.clear()
         assert (await it.post("/tasks/close", CLOSE)).json() == {"status": "later"}
-        assert ("rounds", f"close-{ROUND_ID}") in it.queue.waiting
+        assert ("rounds", CLOSE_TASK) in it.queue.waiting
         assert (await closed_round(it)).closed_at is None
 
 

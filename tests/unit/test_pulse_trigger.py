@@ -43,7 +43,7 @@ async def test_every_call_to_make_has_a_task_and_the_round_a_close_task() -> Non
         waiting = {call.id for call in await it.calls() if call.state is CallState.WAITING}
         assert {task.body["callId"] for task in it.queue.enqueued if task.queue == "calls"} == waiting
         (close,) = [task for task in it.queue.enqueued if task.queue == "rounds"]
-        assert (close.name, close.path, close.due_at) == (f"close-{ROUND_ID}", "/tasks/close", WINDOW_END)
+        assert (close.name, close.path, close.due_at) == (CLOSE_TASK, "/tasks/close", WINDOW_END)
 
 
 async def test_a_duplicate_hours_later_gets_the_same_body_and_changes_nothing() -> None:
