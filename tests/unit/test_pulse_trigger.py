@@ -12,7 +12,7 @@ import pytest
 from careflow.core.calls import CallState
 from careflow.core.rounds import Round
 from careflow.errors import StoreUnavailable
-from pulse_world import EIGHT_FIFTEEN, HOSPITAL, MORNING, ROUND_ID, WINDOW_END, patient, world
+from pulse_world import CLOSE_TASK, EIGHT_FIFTEEN, HOSPITAL, MORNING, ROUND_ID, WINDOW_END, patient, world
 
 ROSTER = [
     patient(1),
