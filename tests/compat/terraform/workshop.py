@@ -69,10 +69,13 @@ class Workshop:
     folder: Path
     terraform: str
     environment: Mapping[str, str]
+    values: str = "vars/env.tfvars"
 
     @classmethod
-    def open(cls, home: Path, python: Path) -> Workshop:
-        """A new one under `home`, for which `terraform init` has been run."""
+    def open(
+        cls, home: Path, python: Path, configuration: Path = CONFIGURATION, values: str = "vars/env.tfvars"
+    ) -> Workshop:
+        """A new one under `home`, for which `terraform init` has been run, with local state. Plans start from `values`."""
         mirror = home / "mirror"
         launcher = mirror.joinpath(
             "registry.terraform.io",
@@ -92,10 +95,11 @@ class Workshop:
             f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n    include = {include}\n  }}\n}}\n'
         )
         folder = home / "configuration"
-        shutil.copytree(CONFIGURATION, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        shutil.copytree(configuration, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_INHERITED)}
         environment |= {"TF_CLI_CONFIG_FILE": str(config), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-        shop = cls(folder, terraform_binary(), environment)
+        (folder / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+        shop = cls(folder, terraform_binary(), environment, values)
         shop.run("init", "-input=false")
         return shop
 
@@ -131,7 +135,7 @@ class Workshop:
 
     def _values(self, changes: Mapping[str, Any]) -> tuple[str, ...]:
         (self.folder / "changes.tfvars.json").write_text(json.dumps(changes))
-        return ("-var-file=vars/env.tfvars", "-var-file=changes.tfvars.json")
+        return (f"-var-file={self.values}", "-var-file=changes.tfvars.json")
 
 
 def by_address(values: Mapping[str, Any]) -> dict[str, Any]:
