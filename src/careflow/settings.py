@@ -142,6 +142,11 @@ class Settings(BaseSettings):
     )  # an attempt that nobody has heard of for so long is settled
     planning_batch: int = Field(1000, ge=1, le=10000)
 
+    # when a person is told (pulse/overdue.py)
+    round_grace: Span = timedelta(hours=1)
+    red_flag_overdue: Span = timedelta(minutes=15)
+    alert_overdue: Span = timedelta(hours=4)
+
     # Twilio
     twilio_url: Url = "https://api.twilio.com"
     twilio_account_sid: str = ""

@@ -36,6 +36,7 @@ OPERATIONS = [
     ("/", "POST"),
     ("/tasks/call", "POST"),
     ("/tasks/close", "POST"),
+    ("/tasks/sweep", "POST"),
     ("/rounds/{roundId}", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
@@ -43,7 +44,7 @@ OPERATIONS = [
 ]
 
 
-NO_INPUT = {"/healthz", "/readyz", "/.well-known/agent-card.json"}
+NO_INPUT = {"/tasks/sweep", "/healthz", "/readyz", "/.well-known/agent-card.json"}
 Mode = schemathesis.GenerationMode
 CASES = [
     pytest.param(path, method, mode, id=f"{method} {path} {mode.name.lower()}")

@@ -19,6 +19,7 @@ from careflow.pulse import errors
 from careflow.pulse.calling import CallHandler, Handled
 from careflow.pulse.card import A2A_PATH, agent_card
 from careflow.pulse.closing import Closed, Closer
+from careflow.pulse.overdue import Overdue
 from careflow.pulse.payload import (
     HOSPITAL_ID,
     ROUND_ID,
@@ -86,8 +87,9 @@ def create_pulse(
         grace=settings.attempt_deadline,
         batch=batch,
     )
-    recovery = Recovery(store, queue, clock, planner, closer, batch=batch)
-    triggering = Triggering(store, planner, closer, clock, ids=ids)
+    overdue = Overdue(store, clock, settings, batch=batch)
+    recovery = Recovery(store, queue, clock, planner, closer, overdue, batch=batch)
+    triggering = Triggering(store, planner, closer, clock, ids=ids, grace=settings.round_grace)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -182,6 +184,20 @@ def create_pulse(
             case (Closed.CLOSED | Closed.LATER) as closed:
                 return JSONResponse({"status": closed.value})
 
+    @app.post(
+        "/tasks/sweep",
+        summary="Put right and report what is overdue",
+        description=(
+            "Called every few minutes, since an instance that holds no request may have no processor: adds the tasks "
+            "that open calls and rounds lack, and logs rounds that are missing or not closed and alerts that nobody "
+            "acknowledged. The body is not read. Safe to repeat."
+        ),
+        responses=_answers("Done", _SWEPT, 401, 403, 503),
+        response_class=JSONResponse,
+    )
+    async def sweep() -> JSONResponse:
+        return JSONResponse({"status": "swept", "overdue": await recovery.sweep()})
+
     @app.get(
         "/rounds/{roundId}",
         operation_id="readRound",
@@ -255,6 +271,14 @@ _PLANNED: dict[str, Any] = {
         "patientsQueried": {"type": "integer", "minimum": 0},
         "callsInitiated": {"type": "integer", "minimum": 0},
         "skipped": _COUNTS,
+    },
+}
+_SWEPT: dict[str, Any] = {
+    "type": "object",
+    "required": ["status", "overdue"],
+    "properties": {
+        "status": {"type": "string", "enum": ["swept"]},
+        "overdue": {"type": "integer", "minimum": 0},
     },
 }
 _ROUND: dict[str, Any] = {

@@ -10,6 +10,7 @@ from careflow.errors import StoreError
 from careflow.ports import Clock, Store, TaskQueue
 from careflow.pulse.closing import Closer
 from careflow.pulse.outbox import close_task, ensure_call_tasks
+from careflow.pulse.overdue import Overdue
 from careflow.pulse.planning import Planner
 
 EVERY = timedelta(minutes=5)
@@ -20,13 +21,22 @@ class Recovery:
     """Rebuilds tasks from the store. Adding a task that is there adds nothing, so it may run at any time."""
 
     def __init__(
-        self, store: Store, queue: TaskQueue, clock: Clock, planner: Planner, closer: Closer, *, batch: int
+        self,
+        store: Store,
+        queue: TaskQueue,
+        clock: Clock,
+        planner: Planner,
+        closer: Closer,
+        overdue: Overdue,
+        *,
+        batch: int,
     ) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
         self._planner = planner
         self._closer = closer
+        self._overdue = overdue
         self._batch = batch
         self._log = structlog.get_logger("careflow.pulse")
 
@@ -55,13 +65,25 @@ class Recovery:
                     "Tasks recovered", hospitalId=round_.hospital_id, roundId=round_.id, count=added
                 )
 
+    async def sweep(self, *, overdue_only: bool = True) -> int:
+        """`recover`, then say what is overdue; how many lines that took. Safe to repeat, and to run twice at once.
+
+        Its last line is the sign of life that infra/monitoring waits for.
+        """
+        began = self._clock.now()
+        await self.recover(overdue_only=overdue_only)
+        count = await self._overdue.report()
+        seconds = round((self._clock.now() - began).total_seconds(), 3)
+        self._log.info("Sweep done", count=count, seconds=seconds)
+        return count
+
     async def run(self, *, pause_seconds: float = 5.0) -> None:
-        """`recover` wholly now, then every `EVERY` what is overdue, until cancelled; after a pause when the store is down."""
+        """`sweep` wholly now, then every `EVERY` what is overdue, until cancelled; after a pause when the store is down."""
         started = False
         while True:
             pause = EVERY.total_seconds()
             try:
-                await self.recover(overdue_only=started)
+                await self.sweep(overdue_only=started)
                 started = True
             except StoreError as error:
                 self._log.warning("Recovery waits for the store", exc_info=error)

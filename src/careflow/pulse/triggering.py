@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 
 from careflow.core.rounds import Execution, Round, Trigger
 from careflow.ports import Clock, Store
 from careflow.pulse.closing import Closer
+from careflow.pulse.overdue import late_by
 from careflow.pulse.planning import Planner
 
 
@@ -16,13 +18,21 @@ class Triggering:
     """Carries triggers out. The same one again, late or at the same time, changes nothing that the first has done."""
 
     def __init__(
-        self, store: Store, planner: Planner, closer: Closer, clock: Clock, *, ids: Callable[[], str]
+        self,
+        store: Store,
+        planner: Planner,
+        closer: Closer,
+        clock: Clock,
+        *,
+        ids: Callable[[], str],
+        grace: timedelta,
     ) -> None:
         self._store = store
         self._planner = planner
         self._closer = closer
         self._clock = clock
         self._ids = ids
+        self._grace = grace
         self._log = structlog.get_logger("careflow.pulse")
 
     async def receive(self, wanted: Trigger, *, job_name: str = "") -> Round:
@@ -56,5 +66,15 @@ class Triggering:
             environment=wanted.environment,
             hospitalId=round_.hospital_id,
             triggerType=wanted.trigger_type,
+            seconds=round((execution.finished_at - received_at).total_seconds(), 3),
         )
+        late = late_by(round_, self._grace)
+        if late is not None and round_.opened_at >= received_at:  # by this trigger, and not by one before
+            self._log.warning(
+                "Round late",
+                roundId=round_.id,
+                hospitalId=round_.hospital_id,
+                scheduleHour=round_.schedule_hour,
+                seconds=round(late.total_seconds(), 1),
+            )
         return round_
