@@ -40,13 +40,8 @@ bench: $(VENV)/.ready ## Measure planning, lifecycles, the scheduler and start-u
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	$(BIN)/python -m bench
 
-lock: ## Renew the hash-pinned requirements (needs pip-tools; writes no index address)
-	$(BIN)/python -m pip install --quiet pip-tools
-	for extra in dev bench; do \
-	  $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate --extra dev --extra $$extra -o requirements/$$extra.txt pyproject.toml; \
-	done
-	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate -o requirements/run.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --no-annotate -o requirements/terraform-standin.txt requirements/terraform-standin.in
+lock: ## Renew the hash-pinned requirements (asks the package index; writes no address of one)
+	$(PYTHON) tools/lock.py
 
 clean: ## Remove the virtual environment, caches and local data
 	rm -rf $(VENV) careflow-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

@@ -79,6 +79,10 @@ def main() -> None:
     except OSError as error:
         _fail(type(error).__name__, f"{error.filename or 'the system'}: {error.strerror or 'refused'}", 1)
     except Exception as error:  # noqa: BLE001 - the last place; its words may be a patient's, so only where it was is told
+        from careflow.cli.missing import missing
+
+        if isinstance(error, ImportError) and (lacking := missing(error)):
+            _fail(type(lacking).__name__, str(lacking), 1)
         traceback.print_tb(error.__traceback__)
         _fail(type(error).__name__, f"a defect of careflow: {type(error).__name__} at the place above", 1)
 
