@@ -29,6 +29,7 @@ from careflow.core.slots import within_calling_hours
 from careflow.ports import AttemptOrder, AttemptView, Began, Clock, Store
 from careflow.pulse.calling import CallHandler, Handled
 from careflow.pulse.planning import Planner
+from careflow.settings import Settings
 from careflow.store.sqlite import SqliteStore
 from careflow.tasks.embedded import EmbeddedQueue
 from careflow.tasks.pacing import Answer
@@ -103,7 +104,7 @@ async def run(data_dir: Path, count: int, in_flight: int) -> float:
             store.database, clock, _undelivered, calls_per_second=1, calls_in_flight=1, random=lambda: 0.5
         )
         await store.put_patients(list(patients(count + WARM_UP)))
-        planner = Planner(store, queue, clock, round_hours=(8, 12, 20), batch=1000)
+        planner = Planner(store, queue, clock, hospitals=Settings().served, batch=1000)
         round_ = await planner.run(
             Trigger(
                 schedule_hour=HOUR,

@@ -177,13 +177,12 @@ class _Parts:
         settings, clock = self.settings, self.clock
         scripts = load_scripts()
         watch = Watch(self.store, clock)
-        clinic = {"clinic_name": settings.clinic_name, "clinic_phone": settings.clinic_phone}
         desk = AttemptDesk(
             self.store,
             TwilioPhone(self.http, TwilioAccount.of(settings), clock, random.random),
             clock,
             watch,
-            recovery=Recovery(scripts=scripts, **clinic),
+            recovery=Recovery(scripts=scripts),
             tokens_factory=secrets.token_urlsafe,
             limits=Limits(attempt_deadline=settings.attempt_deadline),
         )
@@ -193,7 +192,7 @@ class _Parts:
             watch,
             self.store,
             speech,
-            ScriptedTalks(scripts=scripts, **clinic),
+            ScriptedTalks(scripts=scripts, hospitals=settings.served),
             clock,
             BridgeConfig(
                 url=stream_url(settings.caller_public_url),
@@ -206,7 +205,7 @@ class _Parts:
             "caller",
             self._guarded(app, caller_rules(settings), PUBLIC_PATHS),
             bound,
-            background=(desk.run, partial(warm, speech, scripts.values(), **clinic)),
+            background=(desk.run, partial(warm, speech, scripts.values(), settings.served)),
         )
 
     def _speech(self) -> Speech:
@@ -238,7 +237,7 @@ class _Parts:
                 account_sid=account.account_sid,
                 auth_token=account.auth_token,
                 elevenlabs_api_key=account.elevenlabs_api_key,
-                from_number=self.settings.twilio_from,
+                from_numbers=frozenset(one.from_number for one in self.settings.served),
                 calls_per_second=self.settings.calls_per_second,
             ),
             self.clock,

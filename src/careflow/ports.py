@@ -327,7 +327,7 @@ class Phone(Protocol):
         ...
 
     async def calls_to(self, number: str) -> Sequence[PhoneCall]:
-        """All calls to the number from ours, newest first, every page."""
+        """All calls to the number from one of ours, whichever hospital's, newest first, every page."""
         ...
 
 

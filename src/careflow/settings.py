@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from careflow.core.hospitals import Hospital, Hospitals
 from careflow.errors import SettingsError
+from careflow.hospitals import HOSPITAL_ID, PHONE, Profile, read_profiles
+from careflow.zones import Zone
 
 LOCAL_PROJECT = "careflow-local"
 
@@ -44,11 +46,10 @@ def _voices(value: object) -> object:
     return dict(pairs)
 
 
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{value!r} is not an IANA time zone like 'America/New_York'") from None
+def _profiles(value: object) -> object:
+    """The file's name as it stands in the environment."""
+    if isinstance(value, str | Path):
+        return read_profiles(Path(value)) if value != "" else ()
     return value
 
 
@@ -69,7 +70,6 @@ def _positive(value: timedelta) -> timedelta:
 
 
 Url = Annotated[str, AfterValidator(_no_trailing_slash)]
-Zone = Annotated[str, AfterValidator(_zone)]
 Span = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
 
 
@@ -86,7 +86,8 @@ class Settings(BaseSettings):
     # where and what this deployment is
     data_dir: Path = Path("careflow-data")
     environment: str = Field("local", pattern=r"^[a-z][a-z0-9]{0,19}$")
-    hospital_id: str = Field("default", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    hospital_id: str = Field("default", pattern=HOSPITAL_ID)
+    hospitals: Annotated[tuple[Profile, ...], NoDecode, BeforeValidator(_profiles)] = ()  # a file's name
     time_zone: Zone = "America/New_York"
     project: str = LOCAL_PROJECT
     location: str = Field("us-central1", pattern=r"^[a-z][a-z0-9-]{0,39}$")
@@ -168,7 +169,7 @@ class Settings(BaseSettings):
 
     # what the scripts say of us
     clinic_name: str = "Riverside Hospital"
-    clinic_phone: str = Field("+18005550199", pattern=r"^\+?[0-9 ().-]{3,20}$")
+    clinic_phone: str = Field("+18005550199", pattern=PHONE)
 
     @model_validator(mode="after")
     def _a_call_may_end_by_itself(self) -> Settings:
@@ -180,6 +181,19 @@ class Settings(BaseSettings):
                 " cut off in the middle"
             )
         return self
+
+    @property
+    def served(self) -> Hospitals:
+        """The hospitals that this deployment serves: those of the file; without one any, as the settings say."""
+        usual = Hospital(
+            id=self.hospital_id,
+            name=self.clinic_name,
+            phone=self.clinic_phone,
+            from_number=self.twilio_from,
+            time_zone=self.time_zone,
+            round_hours=self.round_hours,
+        )
+        return Hospitals({one.id: one.hospital(usual) for one in self.hospitals}, usual)
 
 
 def load_settings(**overrides: object) -> Settings:

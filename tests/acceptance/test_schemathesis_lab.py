@@ -96,7 +96,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         account_sid=ACCOUNT,
         auth_token=TOKEN,
         elevenlabs_api_key="lab-key",
-        from_number=FROM,
+        from_numbers=frozenset([FROM]),
     )
     app = create_lab(config, VirtualClock(MORNING)).app
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -162,7 +162,7 @@ class World:
             self.phone,
             self.clock,
             self.watch,
-            recovery=recovery or Recovery(scripts={"morning": None}, clinic_name="", clinic_phone=""),  # type: ignore[dict-item]
+            recovery=recovery or Recovery(scripts={"morning": None}),  # type: ignore[dict-item]
             tokens_factory=lambda: next(self._secrets),
             limits=self.limits,
         )

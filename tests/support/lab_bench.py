@@ -269,7 +269,7 @@ async def bench(
         "account_sid": ACCOUNT,
         "auth_token": TOKEN,
         "elevenlabs_api_key": "lab-key",
-        "from_number": FROM,
+        "from_numbers": frozenset([FROM]),
         "seed": 7,
     } | changes
     try:

@@ -23,6 +23,7 @@ from careflow.core.conversation import (
 from careflow.core.dialogue import CheckpointError
 from careflow.core.patients import Patient
 from careflow.scripts.loader import load_scripts
+from careflow.settings import Settings
 
 PATIENT = Patient(
     id="p1",
@@ -36,7 +37,7 @@ PATIENT = Patient(
 
 @pytest.fixture(scope="module")
 def talks() -> ScriptedTalks:
-    return ScriptedTalks(scripts=load_scripts(), clinic_name="Riverside", clinic_phone="five five five")
+    return ScriptedTalks(scripts=load_scripts(), hospitals=Settings(clinic_name="Riverside").served)
 
 
 def drive(

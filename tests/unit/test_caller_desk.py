@@ -438,7 +438,7 @@ def said(*, ending: Ending | None = None, opted_out: bool = False) -> str:
 
 
 def scripted(here: World) -> AttemptDesk:
-    return here.desk(recovery=Recovery(scripts=load_scripts(), clinic_name="", clinic_phone=""))
+    return here.desk(recovery=Recovery(scripts=load_scripts()))
 
 
 async def test_the_answers_of_a_conversation_whose_process_died_are_kept(here: World) -> None:

@@ -35,7 +35,7 @@ from careflow.clock import SystemClock
 from careflow.lab.app import create_lab
 from careflow.lab.config import LabConfig
 config = LabConfig(data_dir=Path(sys.argv[1]), account_sid="{ACCOUNT}", auth_token="{TOKEN}",
-                   elevenlabs_api_key="k", from_number="{FROM}", calls_per_second=2.0)
+                   elevenlabs_api_key="k", from_numbers=frozenset(["{FROM}"]), calls_per_second=2.0)
 listener = socket.create_server(("127.0.0.1", 0))
 server = uvicorn.Server(uvicorn.Config(create_lab(config, SystemClock()).app, log_level="critical", lifespan="on"))
 print(listener.getsockname()[1], flush=True)
@@ -137,7 +137,11 @@ async def test_after_a_kill_queued_calls_are_dialled_and_cut_ones_settled(tmp_pa
                 books.enter(books.calls[sid], MORNING, "status", status=status)
         books.close()
         config = LabConfig(
-            data_dir=tmp_path, account_sid=ACCOUNT, auth_token=TOKEN, elevenlabs_api_key="k", from_number=FROM
+            data_dir=tmp_path,
+            account_sid=ACCOUNT,
+            auth_token=TOKEN,
+            elevenlabs_api_key="k",
+            from_numbers=frozenset([FROM]),
         )
         lab = create_lab(config, helper.clock, helper.http)
         lab.exchange.set_subscribers([someone(Persona.BUSY)])
@@ -151,7 +155,11 @@ async def test_after_a_kill_queued_calls_are_dialled_and_cut_ones_settled(tmp_pa
 
 async def test_subscribers_and_faults_outlive_the_lab(tmp_path: Path) -> None:
     config = LabConfig(
-        data_dir=tmp_path, account_sid=ACCOUNT, auth_token=TOKEN, elevenlabs_api_key="k", from_number=FROM
+        data_dir=tmp_path,
+        account_sid=ACCOUNT,
+        auth_token=TOKEN,
+        elevenlabs_api_key="k",
+        from_numbers=frozenset([FROM]),
     )
     async with bench(tmp_path, someone(Persona.BUSY)) as lab:
         await lab.faults(create_429=0.5)
@@ -257,7 +265,7 @@ def test_a_bad_document_is_refused_by_what_is_wrong(document: str, named: str) -
 def test_any_form_makes_an_order_or_a_refusal(fields: list[tuple[str, str]]) -> None:
     refused: Refusal | None = None
     try:
-        create_order(fields, FROM)
+        create_order(fields, {FROM})
     except Refusal as refusal:
         refused = refusal
     if refused is not None:

@@ -17,6 +17,7 @@ from careflow.caller.twilio import TwilioAccount, TwilioPhone
 from careflow.clock import VirtualClock
 from careflow.core.attempts import Attempt
 from careflow.errors import ProviderError
+from careflow.settings import Settings
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 NUMBER = "+12125550123"
@@ -25,7 +26,7 @@ ACCOUNT = TwilioAccount(
     api_url="https://twilio.test",
     account_sid="AC1",
     auth_token=SecretStr("hush"),
-    from_number="+12125550100",
+    hospitals=Settings(twilio_from="+12125550100").served,
     public_url="https://caller.test",
 )
 ATTEMPT = Attempt(

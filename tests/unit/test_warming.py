@@ -5,8 +5,9 @@ from __future__ import annotations
 from careflow.caller.warming import warm
 from careflow.errors import ProviderError
 from careflow.scripts import load_scripts
+from careflow.settings import Settings
 
-CLINIC = {"clinic_name": "Riverside", "clinic_phone": "+18005550199"}
+RIVERSIDE = Settings(clinic_name="Riverside").served
 
 
 class Voice:
@@ -23,7 +24,7 @@ class Voice:
 
 async def test_every_shared_prompt_is_spoken_once_in_both_languages_and_names_nobody() -> None:
     voice = Voice()
-    await warm(voice, load_scripts().values(), **CLINIC)  # type: ignore[arg-type]
+    await warm(voice, load_scripts().values(), RIVERSIDE)  # type: ignore[arg-type]
     assert len(voice.said) == len(set(voice.said)) > 40
     assert {language for _, language in voice.said} == {"en", "es"}
     assert any("Riverside" in text for text, _ in voice.said)
@@ -32,5 +33,5 @@ async def test_every_shared_prompt_is_spoken_once_in_both_languages_and_names_no
 
 async def test_a_provider_that_refuses_is_not_asked_on() -> None:
     voice = Voice(refuses_after=3)
-    await warm(voice, load_scripts().values(), **CLINIC)  # type: ignore[arg-type]
+    await warm(voice, load_scripts().values(), RIVERSIDE)  # type: ignore[arg-type]
     assert len(voice.said) == 3

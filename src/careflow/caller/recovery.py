@@ -30,11 +30,9 @@ class Left:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """The scripts, by name, and what they say of the clinic."""
+    """The scripts, by name."""
 
     scripts: Mapping[str, Script]
-    clinic_name: str
-    clinic_phone: str
 
     async def left(self, store: Store, attempt: Attempt, ended_at: datetime) -> Left:
         """What the attempt's checkpoint holds; nothing when there is none, or none that can be read."""
@@ -47,13 +45,8 @@ class Recovery:
         from careflow.core import dialogue
 
         try:
-            told = dialogue.from_json(
-                attempt.checkpoint,
-                script,
-                patient,
-                clinic_name=self.clinic_name,
-                clinic_phone=self.clinic_phone,
-            )
+            # Nothing is said from here, so the hospital needs no name; it may have left the deployment meanwhile.
+            told = dialogue.from_json(attempt.checkpoint, script, patient, clinic_name="", clinic_phone="")
         except CareflowError:
             # Ending the attempt matters more than a broken checkpoint, whose text must not be logged.
             log.error("attempt %s: its checkpoint cannot be read", attempt.id)

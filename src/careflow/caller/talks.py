@@ -10,22 +10,23 @@ from careflow.core import dialogue
 from careflow.core.attempts import Attempt
 from careflow.core.checkins import CheckIn
 from careflow.core.conversation import Effect, Event
+from careflow.core.hospitals import Hospitals
 from careflow.core.patients import Patient
 from careflow.core.script import Script
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedTalks:
-    """`bridge.Talks` over the scripts, by name, and what they say of the clinic."""
+    """`bridge.Talks` over the scripts, by name, and the hospitals that they speak for."""
 
     scripts: Mapping[str, Script]
-    clinic_name: str
-    clinic_phone: str
+    hospitals: Hospitals
 
     def __call__(self, attempt: Attempt, patient: Patient) -> ScriptedTalk:
-        """Raises KeyError for an unknown script, CheckpointError for a checkpoint that cannot be read."""
+        """Raises KeyError for a script or a hospital that is not there, CheckpointError for a checkpoint that cannot be read."""
         script = self.scripts[attempt.script]
-        clinic = {"clinic_name": self.clinic_name, "clinic_phone": self.clinic_phone}
+        hospital = self.hospitals[attempt.hospital_id]
+        clinic = {"clinic_name": hospital.name, "clinic_phone": hospital.phone}
         if attempt.checkpoint:
             return ScriptedTalk(dialogue.from_json(attempt.checkpoint, script, patient, **clinic))
         return ScriptedTalk(dialogue.begin(script, patient, **clinic))

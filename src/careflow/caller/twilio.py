@@ -14,6 +14,7 @@ import httpx
 from pydantic import SecretStr
 
 from careflow.core.attempts import Attempt
+from careflow.core.hospitals import Hospitals
 from careflow.errors import ProviderError
 from careflow.ports import Clock, PhoneCall
 from careflow.settings import Settings
@@ -35,7 +36,7 @@ class TwilioAccount:
     api_url: str
     account_sid: str
     auth_token: SecretStr
-    from_number: str
+    hospitals: Hospitals
     public_url: str
     ring_seconds: int = 25
     call_time_limit: int = 900
@@ -48,7 +49,7 @@ class TwilioAccount:
             api_url=settings.twilio_url,
             account_sid=settings.twilio_account_sid,
             auth_token=settings.twilio_auth_token,
-            from_number=settings.twilio_from,
+            hospitals=settings.served,
             public_url=settings.caller_public_url,
             ring_seconds=settings.ring_seconds,
             call_time_limit=settings.call_time_limit,
@@ -74,6 +75,10 @@ class TwilioPhone:
 
     async def dial(self, attempt: Attempt) -> str:
         """As `ports.Phone.dial`. Only a 429, which Twilio did not process, is tried again, and never past `not_after`."""
+        if attempt.hospital_id not in self._account.hospitals:
+            # An attempt from before the hospital left the deployment: there is no number to phone from.
+            message = f"attempt {attempt.id}: hospital {attempt.hospital_id} is not served any more"
+            raise ProviderError(message, code="unknown-hospital", permanent=True)
         form = self._create_form(attempt)
         for tried in range(1, _CREATES + 1):
             if self._clock.now() >= attempt.not_after:
@@ -112,12 +117,20 @@ class TwilioPhone:
         return _call(_document(answer))
 
     async def calls_to(self, number: str) -> Sequence[PhoneCall]:
-        """As `ports.Phone.calls_to`; follows `next_page_uri` (reference/twilio section 1.4)."""
-        params: Mapping[str, str] | None = {
-            "To": number,
-            "From": self._account.from_number,
-            "PageSize": "100",
-        }
+        """As `ports.Phone.calls_to`. One listing for each of our numbers: Twilio filters by one `From` at the most.
+
+        All of them are asked for, since a hospital may have been given another number after the call was made.
+        """
+        calls: list[PhoneCall] = []
+        for ours in sorted({hospital.from_number for hospital in self._account.hospitals}):
+            calls += await self._listed({"To": number, "From": ours, "PageSize": "100"})
+        return sorted(
+            calls, key=lambda call: call.created_at or datetime.max.replace(tzinfo=UTC), reverse=True
+        )
+
+    async def _listed(self, query: Mapping[str, str]) -> list[PhoneCall]:
+        """Every page of a list; follows `next_page_uri` (reference/twilio section 1.4)."""
+        params: Mapping[str, str] | None = query
         path = f"{self._calls}.json"
         calls: list[PhoneCall] = []
         for _ in range(_MAX_PAGES):
@@ -128,9 +141,7 @@ class TwilioPhone:
             calls += [_call(item) for item in page.get("calls") or []]
             path = page.get("next_page_uri") or ""
             if not path:
-                return sorted(
-                    calls, key=lambda call: call.created_at or datetime.max.replace(tzinfo=UTC), reverse=True
-                )
+                return calls
             params = None
         raise ProviderError(f"Twilio's list of calls has more than {_MAX_PAGES} pages", code="too-many-pages")
 
@@ -138,7 +149,7 @@ class TwilioPhone:
         url = f"{self._account.public_url}/twilio"
         form: dict[str, str | list[str]] = {
             "To": attempt.phone,
-            "From": self._account.from_number,
+            "From": self._account.hospitals[attempt.hospital_id].from_number,
             "Url": f"{url}/voice/{attempt.id}",
             "Method": "POST",
             "FallbackUrl": f"{url}/resume/{attempt.id}",

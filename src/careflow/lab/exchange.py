@@ -44,7 +44,7 @@ class Exchange:
         for call in list(self.network.books.calls.values()):
             if call.over:
                 continue
-            order = create_order(call.form, self._config.from_number)
+            order = create_order(call.form, self._config.from_numbers)
             if call.status == "queued":
                 self._queue.put_nowait((call, order))
             else:
@@ -74,7 +74,7 @@ class Exchange:
         """Queue a call; it is in the books when this returns. Raises Refusal, which is in the books too."""
         now = self.network.clock.now()
         try:
-            order = create_order(fields, self._config.from_number)
+            order = create_order(fields, self._config.from_numbers)
         except Refusal as refusal:
             self.network.books.refuse(now, refusal.code, dict(fields).get("To", ""))
             raise
@@ -194,7 +194,7 @@ class Exchange:
 
     def _end_queued(self, call: BookedCall, by: str = "api") -> None:
         self._enter(call, "status", status="canceled", by=by, sip=487)
-        order = create_order(call.form, self._config.from_number)
+        order = create_order(call.form, self._config.from_numbers)
         self._spawn(self._live_call(call, order).settle(by))
 
     def _enter(self, call: BookedCall, kind: str, **details: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -123,8 +123,8 @@ class _Form:
         return Hook(url, "GET" if method == "GET" else "POST")
 
 
-def create_order(fields: Fields, own_number: str) -> CreateOrder:
-    """The call that the form asks for. `own_number` is the account's only caller id. Raises Refusal."""
+def create_order(fields: Fields, own_numbers: Container[str]) -> CreateOrder:
+    """The call that the form asks for. `own_numbers` are the account's caller ids. Raises Refusal."""
     form = _Form(fields)
     to, from_ = form.text("To"), form.text("From")
     if not to:
@@ -135,7 +135,7 @@ def create_order(fields: Fields, own_number: str) -> CreateOrder:
         raise Refusal(400, 21211, f"The 'To' number {to} is not a valid phone number: E.164 is accepted")
     if not E164.fullmatch(from_):
         raise Refusal(400, 21212, f"The 'From' number {from_} is not a valid phone number: E.164 is accepted")
-    if from_ != own_number:
+    if from_ not in own_numbers:
         raise Refusal(400, 21210, f"The 'From' number {from_} is not owned by or verified for your account")
     if to == from_:
         raise Refusal(400, 21211, f"The 'To' number {to} is the same as 'From'")

@@ -45,7 +45,14 @@ from careflow.core.rounds import Round, Trigger
 from careflow.jsonrpc import jsonrpc_endpoint
 from careflow.ports import Clock, Store
 from careflow.pulse.errors import RETRY_AFTER_SECONDS
-from careflow.pulse.payload import ROUND_ID, Refused, TriggerPayload, checked, read_bounded, trigger_of
+from careflow.pulse.payload import (
+    ROUND_ID,
+    Refused,
+    TriggerPayload,
+    checked,
+    read_bounded,
+    trigger_of,
+)
 from careflow.pulse.progress import as_it_stands, is_done
 from careflow.pulse.triggering import Triggering
 from careflow.settings import Settings
@@ -85,8 +92,10 @@ def trigger_in(message: Message, settings: Settings) -> Trigger:
     parts = get_data_parts(message.parts)
     if len(parts) != 1 or not isinstance(parts[0], dict):
         raise InvalidParamsError(message="message.parts: must hold exactly one data part, an object")
+    named = parts[0].get("hospitalId")
+    hospital = settings.served.get(named if isinstance(named, str) else settings.hospital_id)
     usual = {
-        "timezone": settings.time_zone,
+        "timezone": hospital.time_zone if hospital else settings.time_zone,
         "triggerType": "manual",
         "source": "a2a",
         "environment": settings.environment,

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 
 from careflow.auth.middleware import Rule
 from careflow.core.retry import RetryPolicy
+from careflow.hospitals import HOSPITAL_ID
 from careflow.ports import CallerAgent, Clock, Store, TaskQueue
 from careflow.pulse import errors
 from careflow.pulse.calling import CallHandler, Handled
@@ -21,13 +22,13 @@ from careflow.pulse.card import A2A_PATH, agent_card
 from careflow.pulse.closing import Closed, Closer
 from careflow.pulse.overdue import Overdue
 from careflow.pulse.payload import (
-    HOSPITAL_ID,
     ROUND_ID,
     CallTask,
     CloseTask,
     Refused,
     TriggerPayload,
     read_body,
+    rounds_of_day,
     trigger_of,
 )
 from careflow.pulse.planning import Planner
@@ -75,7 +76,7 @@ def create_pulse(
     """
     policy = RetryPolicy(max_attempts=settings.max_attempts, spacing=settings.retry_spacing)
     batch = settings.planning_batch
-    planner = Planner(store, queue, clock, round_hours=settings.round_hours, batch=batch)
+    planner = Planner(store, queue, clock, hospitals=settings.served, batch=batch)
     handler = CallHandler(store, queue, caller, clock, ids=ids, policy=policy, lease=settings.call_lease)
     closer = Closer(
         store,
@@ -301,7 +302,9 @@ _ROUND: dict[str, Any] = {
 def _trigger_schema(settings: Settings) -> dict[str, Any]:
     """The payload's schema, with what this deployment accepts: its hours and its own environment."""
     schema = TriggerPayload.model_json_schema(by_alias=True)
-    schema["properties"]["scheduleHour"]["enum"] = list(settings.round_hours)
+    schema["properties"]["scheduleHour"]["enum"] = list(rounds_of_day(settings))
+    if settings.hospitals:
+        schema["properties"]["hospitalId"] = {"enum": [one.id for one in settings.served]}
     schema["properties"]["environment"]["enum"] = [settings.environment]
     return schema
 

@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from careflow import strict_json
+from careflow.core.hospitals import Hospital
 from careflow.core.rounds import Trigger
 from careflow.errors import CareflowError
+from careflow.hospitals import HOSPITAL_ID
 from careflow.settings import Settings
 
 MAX_BODY_BYTES = 16 * 1024
 
-HOSPITAL_ID = r"^[a-z0-9][a-z0-9-]{0,39}$"
 ROUND_ID = r"^[a-z][a-z0-9]{0,19}-[a-z0-9][a-z0-9-]{0,39}-[0-9]{8}-[0-9]{2}$"
 _ZONE = r"^[A-Za-z][A-Za-z0-9_+-]{0,31}(/[A-Za-z0-9_+-]{1,31}){0,2}$"
 
@@ -94,11 +95,12 @@ _ACCEPTED: Mapping[str, str] = {
 
 def trigger_of(payload: TriggerPayload, settings: Settings) -> Trigger:
     """The checked trigger. Raises Refused when this deployment does not serve what it asks for."""
-    if payload.schedule_hour not in settings.round_hours:
+    hospital = _hospital(payload.hospital_id, settings)
+    if payload.schedule_hour not in hospital.round_hours:
         raise Refused(
             400,
             "invalid-value",
-            f"scheduleHour: got another number; accepted: {_hours(settings)}",
+            f"scheduleHour: got another number; accepted: {_hours(hospital.round_hours)}",
             "scheduleHour",
         )
     if not _is_zone(payload.timezone):
@@ -123,8 +125,18 @@ def trigger_of(payload: TriggerPayload, settings: Settings) -> Trigger:
         trigger_type=payload.trigger_type,
         source=payload.source,
         environment=payload.environment,
-        hospital_id=payload.hospital_id or settings.hospital_id,
+        hospital_id=hospital.id,
     )
+
+
+def _hospital(named: str | None, settings: Settings) -> Hospital:
+    """The hospital of a request that names this one, or none. Raises Refused (400) when the deployment does not serve it."""
+    served = settings.served
+    if hospital := served.get(named or settings.hospital_id):
+        return hospital
+    code, problem = ("unknown-hospital", "not served here") if named else ("missing-field", "missing")
+    accepted = ", ".join(one.id for one in served)
+    raise Refused(400, code, f"hospitalId: {problem}; accepted: {accepted}", "hospitalId")
 
 
 async def read_body(request: Request, model: type[_Model], settings: Settings) -> _Model:
@@ -172,7 +184,7 @@ def _refusal(problem: Any, model: type[_Body], settings: Settings) -> Refused:
         return Refused(
             400, "unknown-field", f"{shown}: not a field of this request; accepted: {known}", shown
         )
-    accepted = _hours(settings) if field == "scheduleHour" else _ACCEPTED[field]
+    accepted = _hours(rounds_of_day(settings)) if field == "scheduleHour" else _ACCEPTED[field]
     if problem["type"] == "missing":
         return Refused(400, "missing-field", f"{field}: missing; accepted: {accepted}", field)
     return Refused(
@@ -180,8 +192,13 @@ def _refusal(problem: Any, model: type[_Body], settings: Settings) -> Refused:
     )
 
 
-def _hours(settings: Settings) -> str:
-    return ", ".join(str(hour) for hour in settings.round_hours)
+def rounds_of_day(settings: Settings) -> tuple[int, ...]:
+    """The hours at which some hospital has a round, ascending."""
+    return tuple(sorted({hour for hospital in settings.served for hour in hospital.round_hours}))
+
+
+def _hours(hours: tuple[int, ...]) -> str:
+    return ", ".join(str(hour) for hour in hours)
 
 
 def _class_of(value: object) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 import structlog
 
 from careflow.core.calls import Call, CallState, Outcome
+from careflow.core.hospitals import Hospitals
 from careflow.core.rounds import Round, Trigger, plan, round_for, unplanned
 from careflow.ports import Candidate, Clock, Store, TaskQueue
 from careflow.pulse.outbox import call_task, close_task, ensure_call_tasks
@@ -19,18 +20,19 @@ class Planner:
     """Opens rounds and fills them. Two planners of one round may run at once: the ledger ends up the same."""
 
     def __init__(
-        self, store: Store, queue: TaskQueue, clock: Clock, *, round_hours: tuple[int, ...], batch: int
+        self, store: Store, queue: TaskQueue, clock: Clock, *, hospitals: Hospitals, batch: int
     ) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
-        self._round_hours = round_hours
+        self._hospitals = hospitals
         self._batch = batch
         self._log = structlog.get_logger("careflow.pulse")
 
     async def run(self, trigger: Trigger) -> Round:
         """The trigger's round, planned. Raises StoreUnavailable; then nothing is lost and the trigger can come again."""
-        wanted = round_for(trigger, self._clock.now(), self._round_hours)
+        hours = self._hospitals[trigger.hospital_id].round_hours
+        wanted = round_for(trigger, self._clock.now(), hours)
         return await self.plan(await self._store.open_round(wanted))
 
     async def plan(self, round_: Round) -> Round:
