@@ -170,6 +170,7 @@ class _Parts:
         from careflow.caller.talks import ScriptedTalks
         from careflow.caller.twilio import TwilioAccount, TwilioPhone
         from careflow.caller.twiml import stream_url
+        from careflow.caller.vendor_errors import CountedPhone, CountedSpeech
         from careflow.caller.warming import warm
         from careflow.caller.watch import Watch
         from careflow.scripts import load_scripts
@@ -179,14 +180,14 @@ class _Parts:
         watch = Watch(self.store, clock)
         desk = AttemptDesk(
             self.store,
-            TwilioPhone(self.http, TwilioAccount.of(settings), clock, random.random),
+            CountedPhone(TwilioPhone(self.http, TwilioAccount.of(settings), clock, random.random)),
             clock,
             watch,
             recovery=Recovery(scripts=scripts),
             tokens_factory=secrets.token_urlsafe,
             limits=Limits(attempt_deadline=settings.attempt_deadline),
         )
-        speech = self._speech()
+        speech = CountedSpeech(self._speech())
         media = media_route(
             desk,
             watch,

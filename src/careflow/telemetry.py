@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from careflow.core.checkins import Alert, AlertKind
 from careflow.ports import Clock
 
 FIELDS = frozenset(
@@ -33,7 +34,8 @@ FIELDS = frozenset(
         # what happened
         "state", "outcome", "reason", "disposition", "ending", "failure", "kind", "code", "triage", "number", "attempts",
         "dueAt", "count", "seconds", "bytes", "method", "route", "httpStatus", "version", "port", "url", "script", "language",
-        "error", "where", "logger", "dropped", "how", "why", "because", "deafBecause", "mark", "givenUp",
+        "error", "where", "logger", "dropped", "operation", "permanent",
+        "how", "why", "because", "deafBecause", "mark", "givenUp",
     }
 )  # fmt: skip
 """Every key a log line may have. `patientId` is the roster's id, never a name; `url` is a base URL of ours."""
@@ -59,6 +61,19 @@ _CHATTY = (
 )  # they log URLs and bodies
 
 Event = MutableMapping[str, Any]
+
+
+def log_alert(log: Any, alert: Alert) -> None:
+    """Say that the alert is stored: of what kind, and about which call. Its own id can hold a symptom, and is not told."""
+    say = log.error if alert.kind is AlertKind.RED_FLAG else log.warning
+    say(
+        "Alert raised",
+        hospitalId=alert.hospital_id,
+        roundId=alert.round_id,
+        callId=alert.call_id,
+        attemptId=alert.attempt_id,
+        kind=alert.kind.value,
+    )
 
 
 def configure_logging(

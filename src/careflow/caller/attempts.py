@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
+import structlog
+
 from careflow.caller.dialling import Dialler, Limits
 from careflow.caller.endings import Endings, opt_out
 from careflow.caller.records import AttemptRecords, alert_of
@@ -32,6 +34,7 @@ from careflow.core.patients import Patient, SkipReason, bar
 from careflow.core.slots import local_instant, within_calling_hours
 from careflow.errors import CareflowError, ProviderError
 from careflow.ports import AttemptOrder, Began, BeginResult, Clock, Phone, Store
+from careflow.telemetry import log_alert
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -293,7 +296,9 @@ class AttemptDesk:
         attempt = await self._store.attempt(attempt_id)
         if attempt is None:
             raise CareflowError(f"attempt {attempt_id!r} is unknown: no alert can be raised for it")
-        await self._store.add_alert(alert_of(attempt, kind, code, self._clock.now()))
+        alert = alert_of(attempt, kind, code, self._clock.now())
+        if await self._store.add_alert(alert):
+            log_alert(structlog.get_logger("careflow.caller"), alert)
 
     async def conversation_over(
         self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts = ()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import structlog
+
 from careflow.caller.verdicts import Verdict
 from careflow.caller.watch import Watch
 from careflow.core import attempts
@@ -14,6 +16,7 @@ from careflow.core.checkins import Alert, AlertKind, CheckIn, Interaction
 from careflow.core.patients import DoNotCall
 from careflow.errors import StoreError
 from careflow.ports import Clock, Store
+from careflow.telemetry import log_alert
 
 _TRIES = 100  # a change that loses so often is refused for another reason than a race
 
@@ -66,13 +69,16 @@ class AttemptRecords:
                 ending=decided.ending,
                 failure=decided.failure,
             )
+            raised = [alert_of(ended, kind, code, self.clock.now()) for kind, code in alerts]
             if await self.store.end_attempt(
                 ended,
                 interaction=interaction(ended, check_in),
                 check_in=check_in,
                 do_not_call=do_not_call(ended),
-                alerts=[alert_of(ended, kind, code, self.clock.now()) for kind, code in alerts],
+                alerts=raised,
             ):
+                for alert in raised:
+                    log_alert(structlog.get_logger("careflow.caller"), alert)
                 self.watch.notify(attempt_id)
                 return replace(ended, version=attempt.version + 1)
 

@@ -28,6 +28,7 @@ from careflow.core.retry import Finish, RetryPolicy, TryAgain
 from careflow.errors import CareflowError, ProviderError, StoreUnavailable
 from careflow.ports import AttemptOrder, AttemptView, CallerAgent, Clock, Store, TaskQueue
 from careflow.pulse.outbox import call_task
+from careflow.telemetry import log_alert
 
 CALLER_WAIT = timedelta(seconds=60)
 
@@ -149,16 +150,8 @@ class CallHandler:
         return Handled.WAITING
 
     async def _finish(self, call: Call, step: Finish, attempt: Attempt | None) -> Handled:
-        if not await finish_call(self._store, call, step, attempt, self._clock.now()):
-            return Handled.HELD
-        self._log.info(
-            "Call ended",
-            **_ids_of(call),
-            outcome=step.outcome.value,
-            reason=step.reason,
-            attempts=call.attempts,
-        )
-        return Handled.ENDED
+        ended = await finish_call(self._store, call, step, attempt, self._clock.now())
+        return Handled.ENDED if ended else Handled.HELD
 
     async def _follow(self, call: Call, owner: str, attempt_id: str, number: int) -> AttemptView:
         """The attempt's last view, while the lease is renewed. Raises ProviderError when the Caller cannot be reached."""
@@ -227,28 +220,36 @@ async def finish_call(store: Store, call: Call, step: Finish, attempt: Attempt |
     2. The alert goes first: its id is made of its cause, so a crash before step 3 does not raise it twice.
     3. The outcome.
     """
+    log = structlog.get_logger("careflow.pulse")
     try:
         if call.attempt_id is not None and attempt is None and call.state is CallState.CALLING:
             call = await _stored(store, wait_again(call, max(now, call.due_at)))
             if await store.attempt(call.attempt_id or "") is not None:
                 return False
         if step.alert is not None:
-            await store.add_alert(
-                Alert(
-                    id=f"{call.id}-{step.alert.value}",
-                    hospital_id=call.hospital_id,
-                    round_id=call.round_id,
-                    call_id=call.id,
-                    attempt_id=call.attempt_id or "",
-                    patient_id=call.patient_id,
-                    kind=step.alert,
-                    code=step.reason,
-                    raised_at=now,
-                )
+            alert = Alert(
+                id=f"{call.id}-{step.alert.value}",
+                hospital_id=call.hospital_id,
+                round_id=call.round_id,
+                call_id=call.id,
+                attempt_id=call.attempt_id or "",
+                patient_id=call.patient_id,
+                kind=step.alert,
+                code=step.reason,
+                raised_at=now,
             )
+            if await store.add_alert(alert):
+                log_alert(log, alert)
         await _stored(store, taken(call, step, attempt, now))
     except _Changed:
         return False
+    log.info(
+        "Call ended",
+        **_ids_of(call),
+        outcome=step.outcome.value,
+        reason=step.reason,
+        attempts=call.attempts,
+    )
     return True
 
 

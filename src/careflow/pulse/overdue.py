@@ -168,7 +168,8 @@ class Overdue:
             log(
                 "Alert not acknowledged",
                 hospitalId=hospital_id,
-                alertId=oldest.id,
+                roundId=oldest.round_id,
+                callId=oldest.call_id,
                 kind=oldest.kind.value,
                 count=len(of_kind),
                 seconds=self._since(oldest.raised_at),
