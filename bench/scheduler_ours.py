@@ -14,8 +14,9 @@ from pathlib import Path
 from bench.scheduler_minute import BODY, DAILY, EVERY_MINUTE, IDLE_SECONDS, Minute, cost, open_files
 from careflow.auth.issuer import LocalIssuer
 from careflow.auth.tokens import LocalTokens
+from careflow.google_api.http_target import HttpTarget, OidcToken
 from careflow.scheduler.connections import DirectTransport
-from careflow.scheduler.model import HttpTarget, Job, OidcToken, RetryConfig
+from careflow.scheduler.model import Job, RetryConfig
 from careflow.scheduler.service import Scheduler
 from careflow.store.database import Database
 

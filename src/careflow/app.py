@@ -247,11 +247,12 @@ class _Parts:
         return lab, Service("lab", lab.app, bound, background=(people,))
 
     async def scheduler(self, bound: socket) -> Service:
+        from careflow.google_api.port import rest_and_grpc
         from careflow.pulse.log_entries import latest_entries
         from careflow.scheduler.api import SchedulerApi
         from careflow.scheduler.connections import DirectTransport
         from careflow.scheduler.defaults import default_jobs
-        from careflow.scheduler.port import GrpcBackend, rest_and_grpc
+        from careflow.scheduler.port import grpc_backend
         from careflow.scheduler.rest import create_scheduler_api
         from careflow.scheduler.seeding import ensure_jobs
         from careflow.scheduler.service import Scheduler
@@ -264,7 +265,7 @@ class _Parts:
             lambda account: auth.tokens(settings, account, self.http, clock),
         )
         api = SchedulerApi(scheduler, clock=clock, location=settings.location, new_id=_fresh_id)
-        grpc = GrpcBackend(api)
+        grpc = grpc_backend(api)
 
         async def attempts(project: str, limit: int) -> Sequence[dict[str, Any]]:
             return await scheduler.log_entries(f"projects/{project}", limit)

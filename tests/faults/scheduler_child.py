@@ -19,8 +19,9 @@ from pathlib import Path
 import httpx
 
 from careflow.clock import VirtualClock
+from careflow.google_api.http_target import HttpTarget
 from careflow.scheduler.errors import JobExists
-from careflow.scheduler.model import HttpTarget, Job, RetryConfig
+from careflow.scheduler.model import Job, RetryConfig
 from careflow.scheduler.service import Scheduler
 from careflow.store.database import Database
 

@@ -10,9 +10,10 @@ from itertools import count, pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from careflow.google_api.http_target import HttpTarget
 from careflow.scheduler import store
 from careflow.scheduler.engine import Engine, MissReason, Progress
-from careflow.scheduler.model import HttpTarget, Job, JobState, RetryConfig
+from careflow.scheduler.model import Job, JobState, RetryConfig
 from careflow.scheduler.outcomes import INTERRUPTED, answered
 from careflow.scheduler.schedule import parse_schedule
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from careflow.scheduler import masks, resource, wire
-from careflow.scheduler.refusals import Refused
-from careflow.scheduler.wire import Message, NotImitated, OutputOnly, Tree
+from careflow.google_api import masks, wire
+from careflow.google_api.refusals import Refused
+from careflow.google_api.wire import Message, NotImitated, OutputOnly, Tree
+from careflow.scheduler import resource
 
 PARENT = "projects/careflow-local/locations/us-central1"
 

@@ -19,11 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from careflow.clock import SystemClock
+from careflow.google_api.port import rest_and_grpc
 from careflow.hosting import Service, listen, running, url_of
 from careflow.ports import Clock
 from careflow.scheduler.api import SchedulerApi
 from careflow.scheduler.log_query import Entry
-from careflow.scheduler.port import GrpcBackend, rest_and_grpc
+from careflow.scheduler.port import grpc_backend
 from careflow.scheduler.rest import create_scheduler_api
 from careflow.scheduler.service import Scheduler
 from careflow.store.database import Database
@@ -85,7 +86,7 @@ async def serving(data_dir: Path, clock: Clock | None = None) -> AsyncIterator[S
         async def executions(project: str, limit: int) -> Sequence[Entry]:
             return await scheduler.log_entries(f"projects/{project}", limit)
 
-        grpc = GrpcBackend(api)
+        grpc = grpc_backend(api)
         app = create_scheduler_api(api, logs=[executions], on_shutdown=[grpc.close])
         bound, aimed_at = listen("127.0.0.1", 0, "PORT"), listen("127.0.0.1", 0, "PORT")
         target = Target(url_of(aimed_at))

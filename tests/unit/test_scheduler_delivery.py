@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from careflow.errors import ProviderError
+from careflow.google_api.http_target import HttpTarget, OAuthToken, OidcToken
 from careflow.scheduler.connections import DirectTransport
 from careflow.scheduler.delivery import HttpDelivery, request_headers
-from careflow.scheduler.model import AttemptRecord, HttpTarget, Job, OAuthToken, OidcToken
+from careflow.scheduler.model import AttemptRecord, Job
 
 SLOT = datetime(2026, 11, 23, 13, 15, tzinfo=UTC)
 JOB = Job(

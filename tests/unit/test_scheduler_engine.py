@@ -8,8 +8,9 @@ from itertools import count
 
 import pytest
 
+from careflow.google_api.http_target import HttpTarget
 from careflow.scheduler.engine import MOST_COUNTED, Engine, Missed, MissReason, Progress
-from careflow.scheduler.model import HttpTarget, Job, JobState, RetryConfig
+from careflow.scheduler.model import Job, JobState, RetryConfig
 from careflow.scheduler.outcomes import INTERRUPTED, answered
 from careflow.scheduler.schedule import parse_schedule
 

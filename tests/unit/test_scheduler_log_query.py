@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from careflow.google_api.refusals import Code, Refused
 from careflow.scheduler import log_filter
 from careflow.scheduler.log_query import Entry, list_entries
-from careflow.scheduler.refusals import Code, Refused
 
 FINISHED = "type.googleapis.com/google.cloud.scheduler.logging.AttemptFinished"
 

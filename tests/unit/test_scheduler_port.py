@@ -121,7 +121,7 @@ async def test_nothing_of_grpc_is_left_on_disk(tmp_path: Path, monkeypatch: pyte
 async def test_rest_is_served_without_googles_package_and_the_log_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(port, "_NEEDED", ("careflow", "google.cloud.no_such_package"))
+    monkeypatch.setattr(port, "_NEEDS", {"google.cloud.no_such_module": "google-cloud-scheduler"})
     with caplog.at_level(logging.WARNING):
         async with serving(tmp_path) as served, httpx.AsyncClient(base_url=served.url) as rest:
             assert (await rest.get(f"/v1/{PARENT}/jobs")).status_code == 200

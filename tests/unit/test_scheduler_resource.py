@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from careflow.scheduler import masks, resource, wire
-from careflow.scheduler.model import Job, JobState, OidcToken, RetryConfig
-from careflow.scheduler.refusals import Code, Refused, invalid
+from careflow.google_api import masks, wire
+from careflow.google_api.http_target import OidcToken
+from careflow.google_api.refusals import Code, Refused, invalid
+from careflow.scheduler import resource
+from careflow.scheduler.model import Job, JobState, RetryConfig
 
 PARENT = "projects/careflow-local/locations/us-central1"
 URI = "https://pulse.example.com/"

@@ -12,8 +12,9 @@ import pytest
 
 from careflow.clock import VirtualClock
 from careflow.errors import StoreUnavailable
+from careflow.google_api.http_target import HttpTarget, OidcToken
 from careflow.scheduler.errors import InvalidSchedule, JobExists, JobNotFound, JobWrongState
-from careflow.scheduler.model import HttpTarget, Job, JobState, OidcToken, RetryConfig
+from careflow.scheduler.model import Job, JobState, RetryConfig
 from careflow.scheduler.service import Scheduler
 from careflow.store.database import Database
 

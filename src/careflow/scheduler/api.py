@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
 from careflow.errors import StoreUnavailable
+from careflow.google_api import masks, names
+from careflow.google_api.paging import PageTokens
+from careflow.google_api.refusals import Code, Refused, invalid
 from careflow.ports import Clock
-from careflow.scheduler import masks, resource
+from careflow.scheduler import resource
 from careflow.scheduler.errors import InvalidSchedule, JobExists, JobNotFound, JobWrongState
 from careflow.scheduler.model import Job
-from careflow.scheduler.refusals import Code, Refused, invalid
 from careflow.scheduler.service import Scheduler
 
 PAGE_BYTES = 3 << 20  # gRPC clients refuse an answer of more than 4 MiB
 PAGE = 500  # jobs; also what is answered when nothing or more is asked for
-TOKEN_LIFE = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,12 @@ class SchedulerApi:
         self, scheduler: Scheduler, *, clock: Clock, location: str, new_id: Callable[[], str]
     ) -> None:
         self._scheduler = scheduler
-        self._clock = clock
+        self._tokens = PageTokens(clock)
         self._location = location
         self._new_id = new_id
 
     async def create(self, parent: str, body: Any) -> Job:
-        job = resource.new_job(body, resource.checked_parent(parent), self._new_id())
+        job = resource.new_job(body, names.checked_parent(parent), self._new_id())
         with _in_the_apis_words():
             return await self._scheduler.create(job)
 
@@ -59,16 +56,16 @@ class SchedulerApi:
 
     async def list(self, parent: str, *, page_size: int, token: str) -> Page:
         """At most `page_size` jobs (0 is as many as there may be), from where `token` points to."""
-        resource.checked_parent(parent)
+        names.checked_parent(parent)
         if page_size < 0:
             raise invalid("pageSize", f"must be 0 to {PAGE}; more is cut to that", page_size)
         size = min(page_size or PAGE, PAGE)
-        after = self._token_read(token, parent) if token else ""
+        after = self._tokens.read(token, f"{parent}/jobs/") if token else ""
         with _in_the_apis_words():
             jobs = await self._scheduler.list(parent, after=after, limit=size + 1)
         fitting = jobs[: max(1, _fitting(jobs[:size]))]
         more = len(jobs) > len(fitting)
-        return Page(fitting, self._token_for(fitting[-1].name) if more else "")
+        return Page(fitting, self._tokens.after(fitting[-1].name) if more else "")
 
     async def update(self, name: str, body: Any, mask: Iterable[str], *, camel_case: bool) -> Job:
         """Replace the masked fields, or all. The mask may be in camelCase over REST only."""
@@ -102,44 +99,17 @@ class SchedulerApi:
 
     def location(self, name: str) -> dict[str, Any]:
         """google.cloud.location.Location of `projects/P/locations/L`."""
-        location = resource.checked_parent(name, field="name").rpartition("/")[2]
-        return {
-            "name": name,
-            "locationId": location,
-            "displayName": location,
-            "labels": {"cloud.googleapis.com/region": location},
-        }
+        return names.location(name)
 
     def locations(self, project: str) -> Sequence[dict[str, Any]]:
         """The one location of this machine; gcloud takes it when none is given."""
-        return [self.location(f"{resource.checked_project(project)}/locations/{self._location}")]
-
-    def _token_for(self, name: str) -> str:
-        until = int((self._clock.now() + TOKEN_LIFE).timestamp())
-        return base64.urlsafe_b64encode(json.dumps([name, until]).encode()).decode("ascii")
-
-    def _token_read(self, token: str, parent: str) -> str:
-        """The name after which the page starts."""
-        try:
-            after, until = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-            expires = datetime.fromtimestamp(until, UTC)
-            name = after if isinstance(after, str) and after.startswith(f"{parent}/jobs/") else ""
-        except (binascii.Error, ValueError, TypeError, OverflowError, OSError, RecursionError):
-            raise _bad_token() from None
-        if not name or self._clock.now() >= expires:
-            raise _bad_token()
-        return name
+        return [names.location(f"{names.checked_project(project)}/locations/{self._location}")]
 
 
 def _fitting(jobs: Sequence[Job]) -> int:
     """How many of the jobs, from the first, one page holds."""
     sizes = accumulate(resource.job_bytes(job) for job in jobs)
     return sum(1 for size in sizes if size <= PAGE_BYTES)
-
-
-def _bad_token() -> Refused:
-    hours = TOKEN_LIFE // timedelta(hours=1)
-    return invalid("pageToken", f"must be a token that this list answered within the last {hours} hours")
 
 
 @contextmanager

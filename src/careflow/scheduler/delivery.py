@@ -13,9 +13,10 @@ from collections.abc import Callable
 import httpx
 
 from careflow.errors import CareflowError
+from careflow.google_api.http_target import HttpTarget
 from careflow.ports import Tokens
 from careflow.scheduler.logs import rfc3339
-from careflow.scheduler.model import AttemptRecord, HttpTarget, Job
+from careflow.scheduler.model import AttemptRecord, Job
 from careflow.scheduler.outcomes import BROKEN, NO_TOKEN, OVERDUE, UNREACHABLE, Outcome, answered
 
 USER_AGENT = "Google-Cloud-Scheduler"

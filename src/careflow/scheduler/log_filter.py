@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from careflow.scheduler.refusals import Refused, invalid
+from careflow.google_api.refusals import Refused, invalid
 
 Entry: TypeAlias = Mapping[str, Any]
 """A LogEntry in JSON form."""

@@ -8,10 +8,11 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
-from careflow.scheduler import log_filter, wire
+from careflow.google_api import wire
+from careflow.google_api.refusals import invalid
+from careflow.google_api.wire import Leaf, Message
+from careflow.scheduler import log_filter
 from careflow.scheduler.log_filter import Entry
-from careflow.scheduler.refusals import invalid
-from careflow.scheduler.wire import Leaf, Message
 
 LogSource: TypeAlias = Callable[[str, int], Awaitable[Sequence[Entry]]]
 """Given a project id and a number: so many of its latest LogEntry objects, in JSON form, with `timestamp` and `insertId`."""

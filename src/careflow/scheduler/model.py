@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from careflow.google_api.http_target import HttpTarget
 
 
 class JobState(StrEnum):
@@ -26,34 +27,6 @@ class RetryConfig:
     min_backoff: timedelta = timedelta(seconds=5)
     max_backoff: timedelta = timedelta(seconds=3600)
     max_doublings: int = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OidcToken:
-    """An identity token for the target. An empty `audience` means the target's URI."""
-
-    service_account_email: str
-    audience: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OAuthToken:
-    """An access token, for Google's own APIs. Kept and read back; the embedded scheduler sends none (docs/scheduler.md)."""
-
-    service_account_email: str
-    scope: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpTarget:
-    """Where and what is sent. `headers` are the user's; what the service adds is added on reading and on delivery."""
-
-    uri: str
-    http_method: str = "POST"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    oidc_token: OidcToken | None = None
-    oauth_token: OAuthToken | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

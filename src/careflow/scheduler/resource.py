@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote, urlsplit
 
-from careflow.scheduler import masks, wire
-from careflow.scheduler.model import HttpTarget, Job, JobState, OAuthToken, OidcToken, RetryConfig
-from careflow.scheduler.refusals import invalid
-from careflow.scheduler.wire import Leaf, Message, NotImitated, OutputOnly, Tree
+from careflow.google_api import http_target, masks, names, wire
+from careflow.google_api.refusals import invalid
+from careflow.google_api.wire import Leaf, Message, NotImitated, OutputOnly, Tree
+from careflow.scheduler.model import Job, JobState, RetryConfig
 
 USER_AGENT = "Google-Cloud-Scheduler"
-CLOUD_PLATFORM_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+OCTETS = "application/octet-stream"
 
 JOB_BYTES = 1 << 20
 OVERHEAD_BYTES = 1024  # counted by the service for every job
-HEADER_BYTES = 80 * 1024
-URI_CHARACTERS = 2083
 DESCRIPTION_CHARACTERS = 500
 RETRIES = 5
 DEFAULT_ZONE = "UTC"
@@ -30,20 +27,7 @@ DEADLINES = (timedelta(seconds=15), timedelta(minutes=30))
 LONGEST_DURATION = timedelta(days=3650)
 
 STATES = {"STATE_UNSPECIFIED": 0, "ENABLED": 1, "PAUSED": 2, "DISABLED": 3, "UPDATE_FAILED": 4}
-METHODS = {
-    "HTTP_METHOD_UNSPECIFIED": 0,
-    "POST": 1,
-    "GET": 2,
-    "HEAD": 3,
-    "PUT": 4,
-    "DELETE": 5,
-    "PATCH": 6,
-    "OPTIONS": 7,
-}
-METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
-
 _TARGETS = frozenset({"httpTarget", "pubsubTarget", "appEngineHttpTarget"})
-_TOKENS = frozenset({"oidcToken", "oauthToken"})
 _NO_OTHER_TARGET = "this target is not imitated by the embedded scheduler; accepted is httpTarget"
 
 SCHEMA = Message(
@@ -52,17 +36,7 @@ SCHEMA = Message(
         "description": Leaf(wire.text),
         "pubsubTarget": NotImitated(_NO_OTHER_TARGET),
         "appEngineHttpTarget": NotImitated(_NO_OTHER_TARGET),
-        "httpTarget": Message(
-            {
-                "uri": Leaf(wire.text),
-                "httpMethod": wire.choice(METHODS),
-                "headers": Leaf(wire.text_map),
-                "body": Leaf(wire.binary),
-                "oauthToken": Message({"serviceAccountEmail": Leaf(wire.text), "scope": Leaf(wire.text)}),
-                "oidcToken": Message({"serviceAccountEmail": Leaf(wire.text), "audience": Leaf(wire.text)}),
-            },
-            one_of=(_TOKENS,),
-        ),
+        "httpTarget": http_target.schema("uri"),
         "schedule": Leaf(wire.text),
         "timeZone": Leaf(wire.text),
         "userUpdateTime": OutputOnly(),
@@ -85,32 +59,10 @@ SCHEMA = Message(
     one_of=(_TARGETS,),
 )
 
-_PROJECT = r"[A-Za-z0-9][A-Za-z0-9.:-]{0,127}"
-_LOCATION = r"[a-z][a-z0-9-]{0,62}"
-_PARENT = re.compile(rf"projects/{_PROJECT}/locations/{_LOCATION}")
-_NAME = re.compile(rf"(projects/{_PROJECT}/locations/{_LOCATION})/jobs/[A-Za-z0-9_-]{{1,500}}")
-_PROJECT_NAME = re.compile(rf"projects/{_PROJECT}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # no control characters: nothing can end the line
-_ACCOUNT = re.compile(r"[^@\s]{1,254}@[^@\s]{1,254}")
-_URI_SAFE = "%!#$&'()*+,/:;=?@[]~"  # what encoding leaves as it is
+_NAME = re.compile(rf"{names.LOCATION_NAME}/jobs/[A-Za-z0-9_-]{{1,500}}")
 
 
 # --- names -----------------------------------------------------------------------------------------------------
-
-
-def checked_project(name: str) -> str:
-    """`projects/P`, any project at all. Raises Refused."""
-    if not _PROJECT_NAME.fullmatch(name):
-        raise invalid("name", 'must be formatted "projects/<PROJECT_ID>"', name)
-    return name
-
-
-def checked_parent(parent: str, *, field: str = "parent") -> str:
-    """`projects/P/locations/L`, any project and location at all. Raises Refused."""
-    if not _PARENT.fullmatch(parent):
-        raise invalid(field, 'must be formatted "projects/<PROJECT_ID>/locations/<LOCATION_ID>"', parent)
-    return parent
 
 
 def checked_name(name: str) -> str:
@@ -182,7 +134,7 @@ def _job(tree: Tree, name: str) -> Job:
         description=tree.get("description", ""),
         schedule=tree["schedule"],
         time_zone=tree.get("timeZone", DEFAULT_ZONE),
-        http_target=_target(tree["httpTarget"]),
+        http_target=http_target.read(tree["httpTarget"], "httpTarget", "uri"),
         retry=_retry(tree.get("retryConfig", {})),
         attempt_deadline=deadline,
     )
@@ -190,79 +142,6 @@ def _job(tree: Tree, name: str) -> Job:
     if size > JOB_BYTES:
         raise invalid("job", f"a job has at most {JOB_BYTES} bytes, its body the most of them, not {size}")
     return job
-
-
-def _target(tree: Tree) -> HttpTarget:
-    method = tree.get("httpMethod", "POST")
-    body = tree.get("body", b"")
-    if body and method not in METHODS_WITH_BODY:
-        raise invalid(
-            "httpTarget.body",
-            f"a {method} request has none; accepted is a body with {', '.join(METHODS_WITH_BODY)}",
-        )
-    oidc, oauth = tree.get("oidcToken"), tree.get("oauthToken")
-    return HttpTarget(
-        uri=_uri(tree.get("uri", "")),
-        http_method=method,
-        headers=_headers(tree.get("headers", {})),
-        body=body,
-        oidc_token=None
-        if oidc is None
-        else OidcToken(
-            service_account_email=_account(oidc, "httpTarget.oidcToken"), audience=oidc.get("audience", "")
-        ),
-        oauth_token=None
-        if oauth is None
-        else OAuthToken(
-            service_account_email=_account(oauth, "httpTarget.oauthToken"), scope=oauth.get("scope", "")
-        ),
-    )
-
-
-def _uri(uri: str) -> str:
-    field = "httpTarget.uri"
-    if not uri.startswith(("http://", "https://")):
-        raise invalid(field, "must start with http:// or https://", uri)
-    if any(character.isspace() or not character.isprintable() for character in uri):
-        raise invalid(field, "holds a space or a control character, which must be percent-encoded", uri)
-    if len(quote(uri, safe=_URI_SAFE)) > URI_CHARACTERS:
-        raise invalid(field, f"is longer than {URI_CHARACTERS} characters when encoded")
-    try:
-        parts = urlsplit(uri)
-        reachable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        reachable = False
-    if not reachable:
-        raise invalid(field, "has no host, or a port that is none", uri)
-    if parts.username is not None:
-        # Not shown: it is a secret, and one that would be sent nowhere.
-        raise invalid(field, "holds a user name or password; targets are authenticated by a token")
-    return uri
-
-
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    field = "httpTarget.headers"
-    seen: set[str] = set()
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name):
-            raise invalid(field, "is not the name of a header (RFC 9110 section 5.6.2)", name)
-        if name.lower() in seen:
-            raise invalid(field, "is given twice; a header has one value", name)
-        if not _FIELD_VALUE.fullmatch(value):
-            raise invalid(f"{field}[{name!r}]", "holds a control character")
-        seen.add(name.lower())
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
-    if size >= HEADER_BYTES:
-        raise invalid(field, f"must be less than {HEADER_BYTES} bytes in all, not {size}")
-    # The service sends its own, and shows that.
-    return {name: value for name, value in headers.items() if name.lower() != "user-agent"}
-
-
-def _account(token: Tree, field: str) -> str:
-    email: str = token.get("serviceAccountEmail", "")
-    if not _ACCOUNT.fullmatch(email):
-        raise invalid(f"{field}.serviceAccountEmail", "must be the address of a service account", email)
-    return email
 
 
 def _retry(tree: Tree) -> RetryConfig:
@@ -291,17 +170,8 @@ def _span(tree: Tree, name: str, default: timedelta) -> timedelta:
 
 def job_bytes(job: Job) -> int:
     """The size of a job as its limit counts it."""
-    target = job.http_target
-    texts = [job.name, job.description, job.schedule, job.time_zone, target.uri]
-    texts += [part for pair in target.headers.items() for part in pair]
-    for token in (target.oidc_token, target.oauth_token):
-        if token is not None:
-            texts.append(token.service_account_email)
-    if target.oidc_token:
-        texts.append(target.oidc_token.audience)
-    if target.oauth_token:
-        texts.append(target.oauth_token.scope)
-    return OVERHEAD_BYTES + len(target.body) + sum(len(text.encode()) for text in texts)
+    texts = (job.name, job.description, job.schedule, job.time_zone)
+    return OVERHEAD_BYTES + sum(len(text.encode()) for text in texts) + http_target.size(job.http_target)
 
 
 # --- to JSON ---------------------------------------------------------------------------------------------------
@@ -309,23 +179,9 @@ def job_bytes(job: Job) -> int:
 
 def _tree(job: Job) -> Tree:
     """The user's part as a create would have set it, without what is added on reading."""
-    target = job.http_target
-    http: Tree = {"uri": target.uri, "httpMethod": target.http_method}
-    if target.headers:
-        http["headers"] = dict(target.headers)
-    if target.body:
-        http["body"] = target.body
-    if target.oidc_token:
-        http["oidcToken"] = _present(
-            serviceAccountEmail=target.oidc_token.service_account_email, audience=target.oidc_token.audience
-        )
-    if target.oauth_token:
-        http["oauthToken"] = _present(
-            serviceAccountEmail=target.oauth_token.service_account_email, scope=target.oauth_token.scope
-        )
-    return _present(
+    return wire.present(
         description=job.description,
-        httpTarget=http,
+        httpTarget=http_target.tree(job.http_target, "uri"),
         schedule=job.schedule,
         timeZone=job.time_zone,
         retryConfig={
@@ -345,16 +201,18 @@ def render(job: Job, *, enum_numbers: bool = False) -> dict[str, Any]:
         "scheduleTime": job.schedule_time,
         "lastAttemptTime": job.last_attempt_time,
     }
-    shown: dict[str, Any] = _present(name=job.name, description=job.description)
-    shown["httpTarget"] = _rendered_target(job.http_target, enum_numbers)
+    shown: dict[str, Any] = wire.present(name=job.name, description=job.description)
+    shown["httpTarget"] = http_target.render(
+        job.http_target, "uri", user_agent=USER_AGENT, default_type=OCTETS, enum_numbers=enum_numbers
+    )
     shown |= {"schedule": job.schedule, "timeZone": job.time_zone}
     if job.user_update_time:
         shown["userUpdateTime"] = wire.timestamp_text(job.user_update_time)
     shown["state"] = STATES[JobState(job.state).value] if enum_numbers else JobState(job.state).value
     if job.status_code is not None:
-        shown["status"] = _present(code=job.status_code)
+        shown["status"] = wire.present(code=job.status_code)
     shown |= {name: wire.timestamp_text(moment) for name, moment in moments.items() if moment}
-    shown["retryConfig"] = _present(
+    shown["retryConfig"] = wire.present(
         retryCount=job.retry.retry_count,
         maxRetryDuration=wire.duration_text(job.retry.max_retry_duration),
         minBackoffDuration=wire.duration_text(job.retry.min_backoff),
@@ -363,32 +221,3 @@ def render(job: Job, *, enum_numbers: bool = False) -> dict[str, Any]:
     )
     shown["attemptDeadline"] = wire.duration_text(job.attempt_deadline)
     return shown
-
-
-def _rendered_target(target: HttpTarget, enum_numbers: bool) -> dict[str, Any]:
-    headers = {**target.headers, "User-Agent": USER_AGENT}
-    if target.body and not any(name.lower() == "content-type" for name in target.headers):
-        headers["Content-Type"] = "application/octet-stream"
-    shown: dict[str, Any] = {
-        "uri": target.uri,
-        "httpMethod": METHODS[target.http_method] if enum_numbers else target.http_method,
-        "headers": headers,
-    }
-    if target.body:
-        shown["body"] = wire.binary_text(target.body)
-    if target.oidc_token:
-        shown["oidcToken"] = {
-            "serviceAccountEmail": target.oidc_token.service_account_email,
-            "audience": target.oidc_token.audience or target.uri,
-        }
-    if target.oauth_token:
-        shown["oauthToken"] = {
-            "serviceAccountEmail": target.oauth_token.service_account_email,
-            "scope": target.oauth_token.scope or CLOUD_PLATFORM_SCOPE,
-        }
-    return shown
-
-
-def _present(**fields: Any) -> dict[str, Any]:
-    """Without what proto3 leaves out: scalars at zero."""
-    return {name: value for name, value in fields.items() if value or isinstance(value, timedelta)}

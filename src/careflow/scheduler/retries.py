@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from careflow.google_api import backoff
 from careflow.scheduler.model import RetryConfig
-
-_MOST_DOUBLINGS = 70  # one microsecond doubled so often is longer than any timedelta
 
 
 def retry_delay(config: RetryConfig, retry: int) -> timedelta:
-    """How long after the failure the `retry`th retry (from 1) starts: doubled `max_doublings` times, then linear, then capped."""
-    doublings = min(config.max_doublings, _MOST_DOUBLINGS)
-    micros = config.min_backoff // timedelta(microseconds=1)
-    factor = 2 ** (retry - 1) if retry <= doublings + 1 else 2**doublings * (retry - doublings)
-    most = config.max_backoff // timedelta(microseconds=1)
-    return timedelta(microseconds=min(micros * factor, most))
+    """How long after the failure the `retry`th retry (from 1) starts."""
+    return backoff.retry_delay(
+        retry,
+        min_backoff=config.min_backoff,
+        max_backoff=config.max_backoff,
+        max_doublings=config.max_doublings,
+    )
 
 
 def next_retry(

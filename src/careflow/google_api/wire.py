@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
-from careflow.scheduler.refusals import invalid
+from careflow.google_api.refusals import invalid
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -195,6 +195,11 @@ def timestamp_text(moment: datetime) -> str:
 
 def binary_text(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
+
+
+def present(**fields: Any) -> Tree:
+    """Without what proto3 leaves out: scalars at zero."""
+    return {name: value for name, value in fields.items() if value or isinstance(value, timedelta)}
 
 
 def _decimals(micros: int) -> str:

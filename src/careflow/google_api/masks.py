@@ -6,15 +6,17 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any, TypeAlias
 
-from careflow.scheduler.refusals import Code, Refused
-from careflow.scheduler.wire import Message, NotImitated, OutputOnly, Tree, snake
+from careflow.google_api.refusals import Code, Refused
+from careflow.google_api.wire import Message, NotImitated, OutputOnly, Tree, snake
 
 Path: TypeAlias = tuple[str, ...]
 
 EVERYTHING = "*"
 
 
-def paths(schema: Message, mask: Iterable[str], *, camel_case: bool) -> Sequence[Path] | None:
+def paths(
+    schema: Message, mask: Iterable[str], *, camel_case: bool, resource: str = "job"
+) -> Sequence[Path] | None:
     """The paths that the mask names, in camelCase; None when it names none and everything is meant.
 
     Names are taken in snake_case, over REST (`camel_case`) in both forms. Output-only fields are left out: a mask of nothing
@@ -23,18 +25,18 @@ def paths(schema: Message, mask: Iterable[str], *, camel_case: bool) -> Sequence
     texts = [text for text in mask if text]
     if not texts or EVERYTHING in texts:
         return None
-    found = [_path(schema, text, camel_case) for text in texts]
+    found = [_path(schema, text, camel_case, resource) for text in texts]
     return [path for path in found if path]
 
 
-def _path(schema: Message, text: str, camel_case: bool) -> Path | None:
+def _path(schema: Message, text: str, camel_case: bool, resource: str) -> Path | None:
     """None for what is the service's to set."""
     node: Any = schema
     path: list[str] = []
     for segment in text.split("."):
         name = node.names.get(segment) if isinstance(node, Message) else None
         if name is None or (segment != snake(name) and not camel_case):
-            raise _unknown(text)
+            raise _unknown(text, resource)
         node = node.fields[name]
         path.append(name)
         if isinstance(node, OutputOnly):
@@ -44,11 +46,11 @@ def _path(schema: Message, text: str, camel_case: bool) -> Path | None:
     return tuple(path)
 
 
-def _unknown(text: str) -> Refused:
+def _unknown(text: str, resource: str) -> Refused:
     return Refused(
         Code.INVALID_ARGUMENT,
-        f"Invalid mask for Job: {text[:200]} (updateMask takes names of a job's fields, nested ones like"
-        " retry_config.retry_count; over REST also in camelCase)",
+        f"Invalid mask for {resource.capitalize()}: {text[:200]} (updateMask takes names of a {resource}'s fields,"
+        " nested ones like retry_config.retry_count; over REST also in camelCase)",
         field="updateMask",
     )
 
