@@ -62,7 +62,7 @@ DOORS = (
     Door("pulse", "POST", "/", TRIGGER, "scheduler_account", 200),
     Door("pulse", "POST", "/tasks/call", CALL_TASK, "queue_account", 404),
     Door("pulse", "POST", "/tasks/close", CLOSE_TASK | {"roundId": ROUND[:-2] + "12"}, "queue_account", 404),
-    Door("pulse", "POST", "/tasks/sweep", None, "queue_account", 200),
+    Door("pulse", "POST", "/tasks/sweep", {}, "queue_account", 200),
     Door("pulse", "GET", "/rounds/local-default-20200101-08", None, "scheduler_account", 404),
     Door("pulse", "POST", "/a2a", GET_TASK, "scheduler_account", 200),
     Door("pulse", "POST", "/a2a", GET_TASK, "scheduler_account", 200),

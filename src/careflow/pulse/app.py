@@ -26,6 +26,7 @@ from careflow.pulse.payload import (
     CallTask,
     CloseTask,
     Refused,
+    SweepTask,
     TriggerPayload,
     read_body,
     rounds_of_day,
@@ -191,12 +192,14 @@ def create_pulse(
         description=(
             "Called every few minutes, since an instance that holds no request may have no processor: adds the tasks "
             "that open calls and rounds lack, and logs rounds that are missing or not closed and alerts that nobody "
-            "acknowledged. The body is not read. Safe to repeat."
+            "acknowledged. Safe to repeat."
         ),
-        responses=_answers("Done", _SWEPT, 401, 403, 503),
+        responses=_answers("Done", _SWEPT, 400, 401, 403, 413, 415, 503),
+        openapi_extra=_takes(SweepTask.model_json_schema(by_alias=True)),
         response_class=JSONResponse,
     )
-    async def sweep() -> JSONResponse:
+    async def sweep(request: Request) -> JSONResponse:
+        await read_body(request, SweepTask, settings)
         return JSONResponse({"status": "swept", "overdue": await recovery.sweep()})
 
     @app.get(

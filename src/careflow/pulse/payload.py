@@ -82,6 +82,10 @@ class CloseTask(_Body):
     round_id: _RoundId
 
 
+class SweepTask(_Body):
+    """The body of `POST /tasks/sweep`: an empty object."""
+
+
 _ACCEPTED: Mapping[str, str] = {
     "timezone": "an IANA time zone name such as America/New_York",
     "triggerType": "scheduled, manual, forced",
