@@ -1,7 +1,8 @@
 """The Caller as an A2A 1.0 agent. A task is a view of an attempt in the store, so any process answers for any task.
 
-Task id = message id = attempt id, context id = call id; the wire shapes stand in docs/building.md. The SDK's own task store is
-not used: it knows tasks of this process only (reference/a2a section 5).
+Task id = message id = attempt id, context id = call id; the wire shapes stand in docs/building.md. A request that names a
+hospital as its `tenant` sees and begins that hospital's attempts only. The SDK's own task store is not used: it knows tasks
+of this process only (reference/a2a section 5).
 """
 
 from __future__ import annotations
@@ -195,7 +196,7 @@ class AttemptTasks(StoredTasks):
     ) -> AsyncGenerator[Event]:
         """The task as it is, then its changes. -32001 for an unknown one, -32004 for one that has ended."""
         with self.answered() as streaming:
-            if (await self._known(params.id)).state is AttemptState.ENDED:
+            if (await self._known(params.id, params.tenant)).state is AttemptState.ENDED:
                 raise UnsupportedOperationError(message=f"task {params.id} has ended: GetTask tells how")
             async for event in self._events(params.id):
                 yield event
@@ -203,12 +204,12 @@ class AttemptTasks(StoredTasks):
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
         with self.answered():
-            return task_of(await self._known(params.id))
+            return task_of(await self._known(params.id, params.tenant))
 
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
         """Hang up. The task may still be live in the answer when its call is just being created; its end follows."""
         with self.answered():
-            await self._known(params.id)
+            await self._known(params.id, params.tenant)
             if not await self._desk.cancel(params.id):
                 raise TaskNotCancelableError(message=f"task {params.id} has ended")
             return task_of(await self._known(params.id))
@@ -230,6 +231,8 @@ class AttemptTasks(StoredTasks):
 
     async def _ordered(self, params: SendMessageRequest) -> Task:
         order = parse_order(message_of(params), self._scripts)
+        if params.tenant not in ("", order.hospital_id):
+            raise InvalidParamsError(message="hospitalId: must be the request's tenant")
         result = await self._desk.begin(order)
         attempt = result.attempt
         if attempt is None or result.result not in (Began.BEGUN, Began.EXISTS):
@@ -243,9 +246,9 @@ class AttemptTasks(StoredTasks):
                 raise InvalidParamsError(message=f"{field}: attempt {attempt.id} was begun with another one")
         return task_of(attempt)
 
-    async def _known(self, task_id: str) -> Attempt:
+    async def _known(self, task_id: str, tenant: str = "") -> Attempt:
         attempt = await self._store.attempt(task_id) if task_id else None
-        if attempt is None:
+        if attempt is None or tenant not in ("", attempt.hospital_id):
             raise TaskNotFoundError
         return attempt
 
@@ -265,8 +268,9 @@ class AttemptTasks(StoredTasks):
 
     async def _attempts(self, params: ListTasksRequest) -> list[Attempt]:
         if not params.context_id:
-            return list(await self._store.open_attempts())
-        hospitals = await self._store.hospitals()
+            in_flight = await self._store.open_attempts()
+            return [one for one in in_flight if params.tenant in ("", one.hospital_id)]
+        hospitals = [params.tenant] if params.tenant else await self._store.hospitals()
         found = [await self._store.attempts(hospital, params.context_id) for hospital in hospitals]
         return [attempt for attempts in found for attempt in attempts]
 

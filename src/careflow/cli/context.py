@@ -61,6 +61,19 @@ def settings_for(data_dir: Path | None, hospital: str | None = None) -> Settings
     return load_settings(**words)
 
 
+def settings_at(data_dir: Path | None, hospital: str | None = None) -> Settings:
+    """`settings_for` a command about one hospital: with that hospital's own clock and hours. Raises NotFound for another one."""
+    settings = settings_for(data_dir, hospital)
+    served = settings.served
+    this = served.get(settings.hospital_id)
+    if this is None:
+        raise NotFound(
+            f"hospital {settings.hospital_id!r} is not in the file of hospitals; name one with --hospital: "
+            + ", ".join(one.id for one in served)
+        )
+    return settings.model_copy(update={"time_zone": this.time_zone, "round_hours": this.round_hours})
+
+
 def clock_of(settings: Settings) -> Clock:
     """The clock a running deployment lives by, as far as a command can tell: the machine's, or the virtual one it publishes.
 
@@ -93,7 +106,7 @@ async def opened(
     """The context of a command. Without `create` the data must be there."""
     from careflow.store.sqlite import SqliteStore
 
-    settings = settings_for(data_dir, hospital)
+    settings = settings_at(data_dir, hospital)
     if not create:
         must_be_there(settings)
     store = await SqliteStore.open(settings.data_dir)

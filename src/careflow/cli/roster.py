@@ -20,7 +20,7 @@ from careflow.cli.context import (
     Refused,
     clock_of,
     opened,
-    settings_for,
+    settings_at,
 )
 from careflow.cli.output import count, local, plain, print_json, print_table
 from careflow.cli.progress import Progress
@@ -61,7 +61,7 @@ async def import_(
             if missing
             else "name a file or folder to import, or use --sample"
         )
-    settings = settings_for(data_dir, hospital)
+    settings = settings_at(data_dir, hospital)
     defaults = RosterDefaults(time_zone=settings.time_zone, consent=assume_consent)
     with Progress(quiet=json) as progress:
         reading = await _read(sources, settings.hospital_id, defaults, clock_of(settings).now(), progress)

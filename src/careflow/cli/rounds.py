@@ -19,7 +19,7 @@ from careflow.cli.context import (
     clock_of,
     must_be_there,
     opened,
-    settings_for,
+    settings_at,
 )
 from careflow.cli.output import local, print_json, print_table
 from careflow.cli.progress import Progress, followed
@@ -49,7 +49,7 @@ async def run(
     """Trigger a round on the running Pulse, as the scheduler does: a signed POST. Safe to repeat."""
     from careflow.operating import trigger_round
 
-    settings = reached(settings_for(data_dir, hospital))
+    settings = reached(settings_at(data_dir, hospital))
     if "oidc_issuer" not in settings.model_fields_set:
         must_be_there(settings)  # with it comes the key that Pulse believes
     status, body = await trigger_round(settings, hour, clock_of(settings), trigger_type="manual")

@@ -1,6 +1,7 @@
 """Pulse as an A2A 1.0 agent with one skill, `run-round`. A task is a view of a round in the store: any process can answer for it.
 
-Task id = context id = round id; docs/building.md shows what is asked and told. A stream looks on, and cutting it changes nothing.
+Task id = context id = round id; docs/building.md shows what is asked and told. A request that names a hospital as its `tenant`
+sees and begins that hospital's rounds only. A stream looks on, and cutting it changes nothing.
 Imported at the first request (app.py), since the SDK's server takes longer to load than Pulse may take to start.
 """
 
@@ -83,7 +84,7 @@ def round_endpoint(
     return endpoint
 
 
-def trigger_in(message: Message, settings: Settings) -> Trigger:
+def trigger_in(message: Message, settings: Settings, tenant: str = "") -> Trigger:
     """The trigger that the message carries: one data part with the fields of `POST /`, of which only scheduleHour is needed.
 
     The hour is a string; numbers are taken too, although a protobuf Struct makes doubles of them (reference/a2a section 5.3).
@@ -92,9 +93,12 @@ def trigger_in(message: Message, settings: Settings) -> Trigger:
     parts = get_data_parts(message.parts)
     if len(parts) != 1 or not isinstance(parts[0], dict):
         raise InvalidParamsError(message="message.parts: must hold exactly one data part, an object")
-    named = parts[0].get("hospitalId")
-    hospital = settings.served.get(named if isinstance(named, str) else settings.hospital_id)
+    named = parts[0].get("hospitalId", tenant)
+    if tenant and named != tenant:
+        raise InvalidParamsError(message="hospitalId: must be the request's tenant, or left out")
+    hospital = settings.served.get(named if named and isinstance(named, str) else settings.hospital_id)
     usual = {
+        **({"hospitalId": tenant} if tenant else {}),
         "timezone": hospital.time_zone if hospital else settings.time_zone,
         "triggerType": "manual",
         "source": "a2a",
@@ -149,7 +153,7 @@ class RoundTasks(StoredTasks):
     ) -> AsyncGenerator[Event]:
         """The round as it is, then its progress. -32001 for an unknown one, -32004 for one that is over."""
         with self.answered() as streaming:
-            round_ = await self._known(params.id)
+            round_ = await self._known(params.id, params.tenant)
             if is_done(await self._standing(round_)):
                 raise UnsupportedOperationError(message=f"task {params.id} is over: GetTask tells how")
             async for event in self._events(round_):
@@ -158,23 +162,23 @@ class RoundTasks(StoredTasks):
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
         with self.answered():
-            return _task(await self._standing(await self._known(params.id)), self._clock.now())
+            return _task(await self._standing(await self._known(params.id, params.tenant)), self._clock.now())
 
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
         """Never done: a round whose patients were promised a call is not taken back by a client that went away."""
         with self.answered():
-            await self._known(params.id)
+            await self._known(params.id, params.tenant)
             raise TaskNotCancelableError(message=f"task {params.id}: a round runs to its end")
 
     async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
-        """The latest rounds of every hospital, at most 100 of each, latest window first; of one context only that round."""
+        """The latest rounds of the tenant or of every hospital, at most 100 of each, latest first; of a context that one."""
         with self.answered():
             size = page_size(params)
             if params.page_token and not re.fullmatch(r"[0-9]{1,9}", params.page_token):
                 raise InvalidParamsError(message="pageToken: must be the nextPageToken of an earlier answer")
             start = int(params.page_token or 0)
             now = self._clock.now()
-            tasks = [_task(await self._standing(one), now) for one in await self._rounds(params.context_id)]
+            tasks = [_task(await self._standing(one), now) for one in await self._rounds(params)]
             wanted = [task for task in tasks if not params.status or task.status.state == params.status]
             page = wanted[start : start + size]
             return ListTasksResponse(
@@ -191,7 +195,9 @@ class RoundTasks(StoredTasks):
             raise InvalidParamsError(
                 message="message.taskId, message.contextId: a message begins a round and follows none; leave them out"
             )
-        planning = asyncio.ensure_future(self._triggering.receive(trigger_in(message, self._settings)))
+        planning = asyncio.ensure_future(
+            self._triggering.receive(trigger_in(message, self._settings, params.tenant))
+        )
         self._planning.add(planning)
         planning.add_done_callback(self._planned)
         return await asyncio.shield(planning)
@@ -201,12 +207,12 @@ class RoundTasks(StoredTasks):
         if not planning.cancelled() and (error := planning.exception()) is not None:
             _log().warning("A round was not planned to its end", exc_info=error)
 
-    async def _known(self, round_id: str) -> Round:
+    async def _known(self, round_id: str, tenant: str = "") -> Round:
         if not re.fullmatch(ROUND_ID, round_id):
             raise TaskNotFoundError
         hospital_id = round_id.partition("-")[2].rsplit("-", 2)[0]
         round_ = await self._store.round(hospital_id, round_id)
-        if round_ is None:
+        if round_ is None or tenant not in ("", hospital_id):
             raise TaskNotFoundError
         return round_
 
@@ -232,13 +238,13 @@ class RoundTasks(StoredTasks):
             shown = standing
             await self._clock.sleep(self._poll_seconds)
 
-    async def _rounds(self, context_id: str) -> list[Round]:
-        if context_id:
+    async def _rounds(self, params: ListTasksRequest) -> list[Round]:
+        if params.context_id:
             try:
-                return [await self._known(context_id)]
+                return [await self._known(params.context_id, params.tenant)]
             except TaskNotFoundError:
                 return []
-        hospitals = await self._store.hospitals()
+        hospitals = [params.tenant] if params.tenant else await self._store.hospitals()
         found = [one for each in hospitals for one in await self._store.rounds(each, limit=MAX_PAGE)]
         return sorted(found, key=lambda one: (one.window_start, one.id), reverse=True)
 
