@@ -281,18 +281,20 @@ class TaskQueue(Protocol):
     """Deliver each task at least once, not before it is due; 2xx ends it, anything else is retried with backoff, in bounds."""
 
     async def enqueue(self, tasks: Sequence[Task]) -> int:
-        """Durably add those whose (queue, name) is neither waiting nor being delivered; how many were added.
+        """Durably add those whose (queue, name) is neither waiting nor being delivered; how many are known to be new.
 
-        All or none become durable. Raises ValueError for an unknown queue or a name that does not match.
+        A name that was delivered or cancelled within the last day may be refused: that is not an error, and it is not added.
+        Raises ValueError for an unknown queue or a name that does not match, then nothing was added; StoreUnavailable when
+        not all could be added, then some may have been. Adding them all again is harmless: a name is never there twice.
         """
         ...
 
     async def cancel(self, queue: str, name: str) -> bool:
-        """Forget a waiting task; False when there is none, or it is being delivered."""
+        """Forget a waiting task; False when there is none, or it is known to be under delivery. Raises StoreUnavailable."""
         ...
 
     async def depth(self, queue: str) -> int:
-        """Tasks that are waiting or being delivered."""
+        """Tasks that are waiting or being delivered. Raises StoreUnavailable."""
         ...
 
 

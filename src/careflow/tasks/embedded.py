@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from careflow.ports import Clock, Task
 from careflow.store.database import Database
 from careflow.store.locks import RoleLock, hold_role
 from careflow.store.sql import micros
+from careflow.tasks.limits import check_task, queue_limits
 from careflow.tasks.pacing import Answer, Pace, QueueLimits, backoff
 
 ROLE = "queue"
@@ -33,9 +33,6 @@ Deliver = Callable[[Task, int], Awaitable[Answer]]
 """Deliver the task for the nth time (from 1) and say what came back."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAME = re.compile(
-    r"[A-Za-z0-9_-]{1,500}"
-)  # Cloud Tasks' rule, kept here so that both queues take the same names
 _log = logging.getLogger(__name__)
 
 
@@ -78,8 +75,7 @@ class EmbeddedQueue:
         self._deliver = deliver
         self._random = random
         self._limits: dict[str, QueueLimits] = {
-            "calls": QueueLimits(per_second=calls_per_second, in_flight=calls_in_flight),
-            "rounds": QueueLimits(),
+            **queue_limits(calls_per_second=calls_per_second, calls_in_flight=calls_in_flight),
             **limits,
         }
         self._wake = {queue: asyncio.Event() for queue in self._limits}
@@ -89,10 +85,7 @@ class EmbeddedQueue:
 
     async def enqueue(self, tasks: Sequence[Task]) -> int:
         for task in tasks:
-            if task.queue not in self._limits:
-                raise ValueError(f"queue {task.queue!r} is none of {', '.join(sorted(self._limits))}")
-            if not _NAME.fullmatch(task.name):
-                raise ValueError(f"task name {task.name!r} does not match {_NAME.pattern}")
+            check_task(task, self._limits)
         rows = [
             (task.queue, task.name, task.path, json.dumps(dict(task.body)), micros(task.due_at))
             for task in tasks

@@ -13,7 +13,8 @@ class QueueLimits:
     """The limits of one queue.
 
     `per_second` bounds how many deliveries start in a second of the clock (`math.inf`: no bound), `in_flight` how many run at
-    a time. A task is tried `max_deliveries` times, the first included, `min_backoff` to `max_backoff` apart.
+    a time. A task is tried `max_deliveries` times, the first included, `min_backoff` to `max_backoff` apart. Where a name
+    that was given up cannot be used again (Cloud Tasks) it is tried on until `retry_for` after the first time as well.
     """
 
     per_second: float = math.inf
@@ -21,6 +22,7 @@ class QueueLimits:
     max_deliveries: int = 30
     min_backoff: timedelta = timedelta(seconds=2)
     max_backoff: timedelta = timedelta(seconds=60)
+    retry_for: timedelta = timedelta(hours=1)
 
     def __post_init__(self) -> None:
         for name, value in (
