@@ -118,6 +118,13 @@ def _invented(kind: Any, seed: str) -> Value:
             return []
 
 
+def account_names(account_id: str, project: str) -> dict[str, str]:
+    """What Google calls a service account, so that rights can be told apart by whose they are."""
+    email = f"{account_id}@{project}.iam.gserviceaccount.com"
+    name = f"projects/{project}/serviceAccounts/{email}"
+    return {"email": email, "id": name, "member": f"serviceAccount:{email}", "name": name}
+
+
 def problems(type_name: str, block: Block, config: Value) -> Iterator[str]:
     """What the provider refuses beyond what Terraform itself reads in the schema."""
     if config is None or is_unknown(config):
@@ -223,6 +230,8 @@ class Provider(rpc.ProviderServicer):
     def ApplyResourceChange(self, request: Any, context: Any) -> Any:
         block = self._resources[request.type_name]["block"]
         wanted = decode(request.planned_state)
+        if request.type_name == "google_service_account" and wanted:
+            wanted |= account_names(wanted["account_id"], wanted["project"])
         seed = f"{request.type_name}/{(wanted or {}).get('project')}/{(wanted or {}).get('name')}"
         return pb.ApplyResourceChange.Response(new_state=encode(made_up(block, wanted, seed)))
 
