@@ -47,6 +47,7 @@ def locks() -> dict[str, list[str]]:
         **{
             unit: [*_project(extras), *bound] for unit, extras in project["tool"]["careflow"]["units"].items()
         },
+        "build": ["--only-build-deps", "--build-deps-for=wheel", *bound, "pyproject.toml"],
         "terraform-standin": ["requirements/terraform-standin.in"],
     }
 
