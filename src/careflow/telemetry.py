@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from careflow.core.checkins import Alert, AlertKind
+from careflow.core.checkins import Alert
 from careflow.ports import Clock
 
 FIELDS = frozenset(
@@ -65,8 +65,7 @@ Event = MutableMapping[str, Any]
 
 def log_alert(log: Any, alert: Alert) -> None:
     """Say that the alert is stored: of what kind, and about which call. Its own id can hold a symptom, and is not told."""
-    say = log.error if alert.kind is AlertKind.RED_FLAG else log.warning
-    say(
+    log.warning(
         "Alert raised",
         hospitalId=alert.hospital_id,
         roundId=alert.round_id,

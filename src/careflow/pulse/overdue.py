@@ -1,7 +1,7 @@
 """What should have happened and has not: rounds that nobody triggered or closed, alerts that nobody acknowledged.
 
 What does not happen writes no log line by itself. So a pass over the ledger says it, again at every pass until it is put
-right; the alert policies of infra/monitoring count these lines.
+right; the alert policies of infra/monitoring wait for these lines. They are warnings: an ERROR is a fault of ours.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Overdue:
         over = self._clock.now() - self._limits.round_grace
         late = [one for one in await self._store.unclosed_rounds() if one.window_end <= over]
         for round_ in late:
-            self._log.error(
+            self._log.warning(
                 "Round not closed",
                 hospitalId=round_.hospital_id,
                 roundId=round_.id,
@@ -124,12 +124,14 @@ class Overdue:
         return len(late)
 
     async def _missing(self, hospital_id: str) -> int:
-        latest = await self._store.rounds(hospital_id, limit=1)
+        if hospital_id not in self._settings.served:
+            return 0
+        hospital = self._settings.served[hospital_id]
         expected = expected_rounds(
             hospital_id,
             environment=self._settings.environment,
-            time_zone=latest[0].time_zone if latest else self._settings.time_zone,
-            round_hours=self._settings.round_hours,
+            time_zone=hospital.time_zone,
+            round_hours=hospital.round_hours,
             now=self._clock.now(),
             grace=self._limits.round_grace,
         )
@@ -139,7 +141,7 @@ class Overdue:
             if await self._store.round(hospital_id, one.id) is None and await self._has_patients(one)
         ]
         for round_ in missing:
-            self._log.error(
+            self._log.warning(
                 "Round missing",
                 hospitalId=hospital_id,
                 roundId=round_.id,
@@ -164,8 +166,7 @@ class Overdue:
         late = overdue_alerts(waiting, self._clock.now(), self._limits)
         for of_kind in late:
             oldest = of_kind[0]
-            log = self._log.error if oldest.kind is AlertKind.RED_FLAG else self._log.warning
-            log(
+            self._log.warning(
                 "Alert not acknowledged",
                 hospitalId=hospital_id,
                 roundId=oldest.round_id,
