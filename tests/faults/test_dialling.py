@@ -339,6 +339,7 @@ async def test_a_conversation_whose_process_died_is_not_phoned_again(here: World
     [sid] = here.phone.calls
     assert await dead.stream_started(order.attempt_id, begun.attempt.stream_token, sid)
     here.phone.becomes(sid, "completed")
+    here.let_go()
     await here.pass_time(here.desk().settle_all())
     attempt = await here.attempt(order)
     assert (attempt.disposition, attempt.ending) == (Disposition.ANSWERED, Ending.INTERRUPTED)

@@ -161,7 +161,8 @@ class FakeDesk:
         self.alert_seconds = 0.0
         self.refusals: deque[str] = deque()
         self.ends: list[object] = []
-        self.streams_over = 0
+        self.kept_at: list[datetime] = []
+        self.handed_over: list[str] = []
         self.left_alerts: list[tuple[AlertKind, str]] = []
         self.changed = asyncio.Event()
 
@@ -181,9 +182,19 @@ class FakeDesk:
         self.token = ""
         return self.stored
 
-    async def checkpoint(self, attempt_id: str, text: str) -> bool:
+    async def checkpoint(self, attempt_id: str, text: str, *, stream: int) -> bool:
         self._refuse("checkpoint")
         self.trace.append(("saved", text))
+        return True
+
+    async def keep(self, attempt_id: str, *, stream: int) -> bool:
+        self._refuse("keep")
+        self.kept_at.append(self.clock.now())
+        return True
+
+    async def hand_over(self, attempt_id: str, text: str, *, stream: int) -> bool:
+        self._refuse("hand over")
+        self.handed_over.append(text)
         return True
 
     async def raise_alert(self, attempt_id: str, kind: AlertKind, code: str) -> None:
@@ -197,6 +208,8 @@ class FakeDesk:
         finished: Finished,
         check_in: CheckIn | None,
         alerts: Sequence[tuple[AlertKind, str]],
+        *,
+        stream: int,
     ) -> None:
         self._refuse("over")
         self.left_alerts = list(alerts)
@@ -204,16 +217,18 @@ class FakeDesk:
         self.ends.append(finished.ending)
 
     async def conversation_broken(
-        self, attempt_id: str, check_in: CheckIn | None, alerts: Sequence[tuple[AlertKind, str]] = ()
+        self,
+        attempt_id: str,
+        check_in: CheckIn | None,
+        alerts: Sequence[tuple[AlertKind, str]] = (),
+        *,
+        stream: int,
     ) -> None:
         self.trace.append("broken")
         self.ends.append("broken")
 
-    async def stream_lost(self, attempt_id: str) -> None:
+    async def stream_lost(self, attempt_id: str, *, stream: int) -> None:
         self.ends.append("lost")
-
-    def stream_over(self, attempt_id: str) -> None:
-        self.streams_over += 1
 
     def _refuse(self, what: str) -> None:
         if self.refusals and self.refusals[0] == what:

@@ -190,6 +190,10 @@ class World:
             not_after=self.round.window_end,
         )
 
+    def let_go(self) -> None:
+        """Let so much time pass that no conversation counts as held any more: its process is dead."""
+        self.clock.advance(self.limits.hold.total_seconds())
+
     async def attempt(self, order: AttemptOrder) -> Attempt:
         stored = await self.store.attempt(order.attempt_id)
         assert stored is not None
@@ -229,7 +233,7 @@ async def world(data_dir: Path) -> AsyncIterator[World]:
         hospital_id=HOSPITAL,
     )
     opened = await store.open_round(round_for(trigger, NOW, (8, 12, 20)))
-    limits = Limits(last_words=timedelta(seconds=3), list_pause=timedelta(seconds=2))
+    limits = Limits(hold=timedelta(seconds=3), list_pause=timedelta(seconds=2))
     try:
         yield World(data_dir, store, clock, FakePhone(clock), opened, limits)
     finally:

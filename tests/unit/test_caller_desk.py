@@ -354,7 +354,8 @@ async def test_a_held_conversation_is_left_alone_by_settling(here: World) -> Non
     desk = here.desk()
     order, _ = await talking(here, desk)
     here.clock.advance(here.limits.attempt_deadline.total_seconds() + 1)
-    await here.pass_time(desk.settle_all())
+    assert await desk.keep(order.attempt_id)
+    await here.pass_time(here.desk().settle_all())
     assert (await here.attempt(order)).state is AttemptState.ANSWERED
 
 
@@ -446,6 +447,7 @@ async def test_the_answers_of_a_conversation_whose_process_died_are_kept(here: W
     order, sid = await talking(here, dead)
     await dead.checkpoint(order.attempt_id, said())
     here.phone.becomes(sid, "completed")
+    here.let_go()
     await here.pass_time(scripted(here).settle_all())
     kept = await here.store.check_in("h1", order.attempt_id)
     assert kept is not None
@@ -462,6 +464,7 @@ async def test_an_opt_out_decided_before_the_process_died_is_honoured(here: Worl
     desk = scripted(here)
     match how:
         case "settled":
+            here.let_go()
             await here.pass_time(desk.settle_all())
         case "lost":
             await desk.stream_lost(order.attempt_id)
@@ -478,6 +481,7 @@ async def test_a_checkpoint_that_cannot_be_read_does_not_keep_the_attempt_open(
     order, sid = await talking(here, dead)
     await dead.checkpoint(order.attempt_id, '{"words": "my chest hurts"')
     here.phone.becomes(sid, "completed")
+    here.let_go()
     await here.pass_time(scripted(here).settle_all())
     assert (await here.attempt(order)).ending is Ending.INTERRUPTED
     assert "chest" not in caplog.text
@@ -493,12 +497,13 @@ async def test_a_patient_who_was_understood_is_no_machine_whatever_the_detection
     await dead.checkpoint(order.attempt_id, said(ending=ending))
     await dead.machine(order.attempt_id, "machine_end_silence", sid)
     here.phone.becomes(sid, "completed", answered_by="machine_end_silence")
+    here.let_go()
     await here.pass_time(scripted(here).settle_all())
     attempt = await here.attempt(order)
     assert (attempt.disposition, attempt.ending) == (Disposition.ANSWERED, ending or Ending.INTERRUPTED)
 
 
-async def test_a_conversation_whose_end_could_not_be_recorded_is_settled_by_its_own_process(
+async def test_a_conversation_whose_end_could_not_be_recorded_is_settled_when_nobody_holds_it_any_more(
     here: World,
 ) -> None:
     desk = here.desk()
@@ -506,7 +511,7 @@ async def test_a_conversation_whose_end_could_not_be_recorded_is_settled_by_its_
     here.phone.becomes(sid, "completed")
     await here.pass_time(desk.settle_all())
     assert (await here.attempt(order)).state is AttemptState.ANSWERED, "it is held"
-    desk.stream_over(order.attempt_id)
+    here.let_go()
     await here.pass_time(desk.settle_all())
     assert (await here.attempt(order)).state is AttemptState.ENDED
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from careflow.caller.dialling import Dialler, Limits
-from careflow.caller.endings import Endings, opt_out
+from careflow.caller.endings import Endings, held, opt_out
 from careflow.caller.records import AttemptRecords, alert_of
 from careflow.caller.recovery import Recovery
 from careflow.caller.stream_pass import StreamPass, same_token
@@ -66,6 +66,9 @@ class AttemptDesk:
     `tokens_factory` makes unguessable stream secrets; `recovery` reads the checkpoints of dead conversations. All methods
     may be called for the same attempt in any order, repeatedly and from several processes; an attempt ends once, and its
     disposition never changes. Raises StoreUnavailable.
+
+    The process with an attempt's latest media stream holds its conversation: it says so with every checkpoint, `keep`s saying
+    so in between, and the others leave the end to it. What a holder of the past says (`stream`) is not heard any more.
     """
 
     def __init__(
@@ -214,9 +217,9 @@ class AttemptDesk:
 
         def again(attempt: Attempt) -> Attempt | None:
             nonlocal went_on
-            held = StreamPass.parse(attempt.stream_token)
-            went_on = attempt.state is not AttemptState.ENDED and held.resumes < self._limits.resumes
-            return replace(attempt, stream_token=held.resumed(self._tokens()).token()) if went_on else None
+            known = StreamPass.parse(attempt.stream_token)
+            went_on = attempt.state is not AttemptState.ENDED and known.resumes < self._limits.resumes
+            return replace(attempt, stream_token=known.resumed(self._tokens()).token()) if went_on else None
 
         attempt = await self._records.change(attempt_id, again)
         if attempt is None or attempt.state is AttemptState.ENDED:
@@ -250,46 +253,74 @@ class AttemptDesk:
             )
             if not accepted:
                 return None
-            opened = replace(attempt, stream_token=StreamPass.parse(token).accepted(self._tokens()).token())
+            opened = replace(
+                attempt,
+                stream_token=StreamPass.parse(token).accepted(self._tokens()).token(),
+                held_until=self._clock.now() + self._limits.hold,
+            )
             if attempt.state is AttemptState.ANSWERED:
                 return opened
             return move(opened, AttemptState.ANSWERED, self._clock.now())
 
         attempt = await self._records.change(attempt_id, begun)
-        if not accepted:
-            return None
-        self._endings.held.add(attempt_id)
-        return attempt
+        return attempt if accepted else None
 
-    async def stream_lost(self, attempt_id: str) -> None:
+    async def stream_lost(self, attempt_id: str, *, stream: int | None = None) -> None:
         """The stream broke without a word of its end, and this process holds the conversation no more.
 
         A call that lives on comes back with `resumed`; one that is over is ended here, as hung up by the patient.
         """
-        self._endings.held.discard(attempt_id)
         attempt = await self._store.attempt(attempt_id)
-        if attempt is None or attempt.state is AttemptState.ENDED or attempt.call_sid is None:
+        if attempt is None or attempt.call_sid is None or not _speaks_for(stream, attempt):
             return
         call = await self._endings.fetch(attempt.call_sid)
         if call is not None and call.status in FINAL:
             hung_up = Verdict(disposition=Disposition.ANSWERED, ending=Ending.HUNG_UP)
-            await self._endings.end(attempt, lambda now: CANCELLED if now.cancel_requested_at else hung_up)
 
-    def stream_over(self, attempt_id: str) -> None:
-        """No stream of the attempt is left in this process: what could not be recorded of its end is settled as anybody's is."""
-        self._endings.held.discard(attempt_id)
+            def verdict(now: Attempt) -> Verdict | None:
+                if not _speaks_for(stream, now):
+                    return None
+                return CANCELLED if now.cancel_requested_at else hung_up
 
-    async def checkpoint(self, attempt_id: str, text: str) -> bool:
-        """Store the dialogue's state; False when the attempt has ended and nothing was stored."""
-        stored = False
+            await self._endings.end(attempt, verdict)
 
-        def saved(attempt: Attempt) -> Attempt | None:
-            nonlocal stored
-            stored = attempt.state is not AttemptState.ENDED
-            return replace(attempt, checkpoint=text) if stored else None
+    async def checkpoint(self, attempt_id: str, text: str, *, stream: int | None = None) -> bool:
+        """Store the dialogue's state; False when the attempt has ended, or goes on elsewhere, and nothing was stored."""
+        until = self._clock.now() + self._limits.hold
+        return await self._say(
+            attempt_id, stream, lambda now: replace(now, checkpoint=text, held_until=until)
+        )
 
-        await self._records.change(attempt_id, saved)
-        return stored
+    async def keep(self, attempt_id: str, *, stream: int | None = None) -> bool:
+        """Go on holding the conversation, when no checkpoint was due for a while; False when it is somebody else's, or over."""
+        until = self._clock.now() + self._limits.hold
+        return await self._say(attempt_id, stream, lambda now: replace(now, held_until=until))
+
+    async def hand_over(self, attempt_id: str, text: str, *, stream: int | None = None) -> bool:
+        """Give the conversation up, to go on in another process, whose `resumed` then counts as no failure.
+
+        An empty text leaves the checkpoint as it is.
+        """
+
+        def given(attempt: Attempt) -> Attempt:
+            token = StreamPass.parse(attempt.stream_token).handed_over(self._tokens()).token()
+            return replace(
+                attempt, stream_token=token, held_until=None, checkpoint=text or attempt.checkpoint
+            )
+
+        return await self._say(attempt_id, stream, given)
+
+    async def _say(self, attempt_id: str, stream: int | None, said: Callable[[Attempt], Attempt]) -> bool:
+        """Store what the holder of the conversation says; False when the stream holds it no more."""
+        heard = False
+
+        def changed(attempt: Attempt) -> Attempt | None:
+            nonlocal heard
+            heard = _speaks_for(stream, attempt)
+            return said(attempt) if heard else None
+
+        await self._records.change(attempt_id, changed)
+        return heard
 
     async def raise_alert(self, attempt_id: str, kind: AlertKind, code: str) -> None:
         """Store the alert; it is durable when this returns. The same cause of the same attempt raises one alert."""
@@ -301,15 +332,28 @@ class AttemptDesk:
             log_alert(structlog.get_logger("careflow.caller"), alert)
 
     async def conversation_over(
-        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts = ()
+        self,
+        attempt_id: str,
+        finished: Finished,
+        check_in: CheckIn | None,
+        alerts: Alerts = (),
+        *,
+        stream: int | None = None,
     ) -> Attempt | None:
         """Store the conversation's result with everything it leaves, then hang up. `alerts` are those not stored before."""
-        return await self._shielded(self._conversation_over(attempt_id, finished, check_in, alerts))
+        return await self._shielded(self._conversation_over(attempt_id, finished, check_in, alerts, stream))
 
     async def _conversation_over(
-        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts
+        self,
+        attempt_id: str,
+        finished: Finished,
+        check_in: CheckIn | None,
+        alerts: Alerts,
+        stream: int | None,
     ) -> Attempt | None:
-        def verdict(attempt: Attempt) -> Verdict:
+        def verdict(attempt: Attempt) -> Verdict | None:
+            if not _speaks_for(stream, attempt):
+                return None
             identified = check_in is not None and check_in.identity_confirmed
             if finished.voicemail or (
                 finished.ending is Ending.HUNG_UP and machine(attempt.answered_by) and not identified
@@ -326,25 +370,35 @@ class AttemptDesk:
             do_not_call=lambda attempt: opt_out(attempt, finished),
             alerts=alerts,
         )
-        return await self._let_go(attempt_id, attempt)
+        return await self._hung_up_when_over(attempt)
 
     async def conversation_broken(
-        self, attempt_id: str, check_in: CheckIn | None = None, alerts: Alerts = ()
+        self,
+        attempt_id: str,
+        check_in: CheckIn | None = None,
+        alerts: Alerts = (),
+        *,
+        stream: int | None = None,
     ) -> Attempt | None:
         """Our side failed for good in the middle: store what there is, then hang up. A nurse takes over from here."""
-        return await self._shielded(self._conversation_broken(attempt_id, check_in, alerts))
+        return await self._shielded(self._conversation_broken(attempt_id, check_in, alerts, stream))
 
     async def _conversation_broken(
-        self, attempt_id: str, check_in: CheckIn | None, alerts: Alerts
+        self, attempt_id: str, check_in: CheckIn | None, alerts: Alerts, stream: int | None
     ) -> Attempt | None:
+        def verdict(now: Attempt) -> Verdict | None:
+            if not _speaks_for(stream, now):
+                return None
+            return CANCELLED if now.cancel_requested_at else INTERRUPTED
+
         attempt = await self._store.attempt(attempt_id)
         if attempt is not None:
-            attempt = await self._endings.interrupted(attempt, check_in, alerts)
-        return await self._let_go(attempt_id, attempt)
+            attempt = await self._endings.end(attempt, verdict, check_in, alerts)
+        return await self._hung_up_when_over(attempt)
 
-    async def _let_go(self, attempt_id: str, attempt: Attempt | None) -> Attempt | None:
-        self._endings.held.discard(attempt_id)
-        if attempt is not None and attempt.call_sid is not None:
+    async def _hung_up_when_over(self, attempt: Attempt | None) -> Attempt | None:
+        """Hang up the call of an ended attempt; one that goes on elsewhere is left alone."""
+        if attempt is not None and attempt.state is AttemptState.ENDED and attempt.call_sid is not None:
             await self._dialler.hang_up(attempt.call_sid)
         return attempt
 
@@ -373,13 +427,12 @@ class AttemptDesk:
 
     async def settle(self, attempt: Attempt) -> None:
         """Bring an attempt that nobody reports on to where its call is. Harmless for any attempt, and in two processes."""
-        if (
-            attempt.id in self._dialling
-            or attempt.id in self._endings.held
-            or attempt.state is AttemptState.ENDED
-        ):
+        now = self._clock.now()
+        if attempt.id in self._dialling or attempt.state is AttemptState.ENDED:
             return
-        age = self._clock.now() - attempt.intended_at
+        if held(attempt, now) and attempt.cancel_requested_at is None:
+            return  # its holder hears of everything first
+        age = now - attempt.intended_at
         try:
             if attempt.call_sid is None:
                 await self._dialler.reconcile(attempt)
@@ -443,6 +496,12 @@ class AttemptDesk:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
         return await asyncio.shield(task)
+
+
+def _speaks_for(stream: int | None, attempt: Attempt) -> bool:
+    """Whether the conversation on this stream, counted from 1, is the attempt's; None when it is no matter which."""
+    latest = stream is None or stream == StreamPass.parse(attempt.stream_token).streams
+    return latest and attempt.state is not AttemptState.ENDED
 
 
 def _end_of_calling_hours(patient: Patient, now: datetime) -> datetime:

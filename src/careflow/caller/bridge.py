@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from starlette.requests import HTTPConnection
@@ -20,8 +19,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from twilio.request_validator import RequestValidator
 
 from careflow.caller.conversation import Background, Conversation, ConversationConfig
-from careflow.caller.conversation_ports import Desk, Talk, Watching, WireClosed
+from careflow.caller.conversation_ports import SERVICE_RESTART, Desk, Talk, Watching, WireClosed
 from careflow.caller.media_protocol import MediaStream, ProtocolBroken, Start
+from careflow.caller.stream_pass import StreamPass
 from careflow.core.attempts import Attempt
 from careflow.core.dialogue import CheckpointError
 from careflow.core.patients import Patient
@@ -41,13 +41,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeConfig:
-    """`url` is the `wss://` URL that the TwiML names: what Twilio signs. `start_seconds` bounds the wait for the start."""
+    """`url` is the `wss://` URL that the TwiML names: what Twilio signs. `start_seconds` bounds the wait for the start.
+
+    `linger_seconds` is how long calls that were handed over are still answered here.
+    """
 
     url: str
     auth_token: str
     conversation: ConversationConfig = field(default_factory=ConversationConfig)
     start_seconds: float = 10.0
     max_malformed: int = 50
+    linger_seconds: float = 1.0
 
 
 def media_route(
@@ -61,7 +65,7 @@ def media_route(
 ) -> WebSocketRoute:
     """The websocket route that Twilio's `<Connect><Stream>` connects to."""
     bridge = MediaBridge(desk, watch, store, speech, talks, clock, config)
-    return WebSocketRoute(PATH, bridge.serve, name="media")
+    return bridge.route()
 
 
 class Refused(CareflowError):
@@ -93,8 +97,28 @@ class MediaBridge:
         self._clock = clock
         self._config = config
         self._live: dict[str, Conversation] = {}
-        self._streams: Counter[str] = Counter()  # open ones of each attempt: two while one takes over
+        self._is_leaving = False
         self.background = Background()
+
+    def route(self) -> WebSocketRoute:
+        """The route of the sockets."""
+        return WebSocketRoute(PATH, self.serve, name="media")
+
+    async def hand_over(self) -> None:
+        """Let no conversation begin here any more, and give those that run to other processes; returns when none is left.
+
+        Each goes on where it stands: Twilio asks `/twilio/resume` when its socket closes, of whoever is there to answer.
+        """
+        self._is_leaving = True
+        if not self._live:
+            return
+        while self._live:
+            conversations = list(self._live.values())
+            for conversation in conversations:
+                conversation.hand_over()
+            await asyncio.gather(*(conversation.over() for conversation in conversations))
+        # Where nobody else is there to take them, Twilio asks us again, and the patients should hear an apology.
+        await self._clock.sleep(self._config.linger_seconds)
 
     async def serve(self, websocket: WebSocket) -> None:
         """One socket, from its upgrade request to its close."""
@@ -117,37 +141,34 @@ class MediaBridge:
 
     async def _admit(self, wire: StarletteWire, stream: MediaStream) -> None:
         start = await self._started(wire, stream)
+        if self._is_leaving:
+            raise Refused(SERVICE_RESTART, "this process is to stop")  # the token stays good for another one
         try:
             attempt = await self._desk.stream_started(
                 start.parameters.get("attempt", ""), start.parameters.get("token", ""), start.call_sid
             )
             if attempt is None:
                 raise Refused(POLICY_VIOLATION, "unknown attempt, wrong token, or over")
-            self._streams[attempt.id] += 1
-            try:
-                # The token was a new one: Twilio gave the old stream up, though we may not have seen its socket break.
-                earlier = self._live.get(attempt.id)
-                if earlier is not None:
-                    await earlier.leave()
-                    attempt = await self._store.attempt(attempt.id) or attempt  # its last checkpoint
-                await self._hold(attempt, wire, stream)
-            finally:
-                self._streams[attempt.id] -= 1
-                if not self._streams[attempt.id]:
-                    del self._streams[attempt.id]
-                    self._desk.stream_over(attempt.id)
+            # The token was a new one: Twilio gave the old stream up, though we may not have seen its socket break.
+            earlier = self._live.get(attempt.id)
+            if earlier is not None:
+                await earlier.leave()
+                latest = await self._store.attempt(attempt.id) or attempt  # with its last checkpoint
+                attempt = replace(latest, stream_token=attempt.stream_token)
+            await self._hold(attempt, wire, stream)
         except StoreUnavailable as error:
             raise Refused(TRY_AGAIN_LATER, "the store is unavailable") from error
 
     async def _hold(self, attempt: Attempt, wire: StarletteWire, stream: MediaStream) -> None:
         patient = await self._store.patient(attempt.hospital_id, attempt.patient_id)
+        number = StreamPass.parse(attempt.stream_token).streams
         if patient is None:
-            await self._desk.conversation_broken(attempt.id, None)
+            await self._desk.conversation_broken(attempt.id, None, stream=number)
             raise Refused(INTERNAL_ERROR, "the attempt's patient is not stored")
         try:
             talk = self._talks(attempt, patient)
         except (KeyError, ValueError, CheckpointError) as error:
-            await self._desk.conversation_broken(attempt.id, None)
+            await self._desk.conversation_broken(attempt.id, None, stream=number)
             raise Refused(INTERNAL_ERROR, "the attempt's script or checkpoint is not usable") from error
         conversation = Conversation(
             attempt,
@@ -163,6 +184,8 @@ class MediaBridge:
             background=self.background,
         )
         self._live[attempt.id] = conversation
+        if self._is_leaving:
+            conversation.hand_over()
         try:
             await conversation.run()
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -67,7 +68,8 @@ class StreamLost(Left):
 class ConversationConfig:
     """`alert_seconds` is how long a prompt waits for its alert to become durable, `record_seconds` how long the end is tried,
     `speaking_on_seconds` how much longer an answer may take that was begun in time, `lost_seconds` how long after a broken
-    socket the desk is told.
+    socket the desk is told, `keep_seconds` how often the desk is reminded that somebody holds the conversation, and
+    `quiet_seconds` how long a handover waits for the patient to finish speaking.
     """
 
     hearing: HearingConfig = field(default_factory=HearingConfig)
@@ -75,6 +77,8 @@ class ConversationConfig:
     alert_seconds: float = 3.0
     speaking_on_seconds: float = 15.0
     lost_seconds: float = 1.0
+    keep_seconds: float = 10.0
+    quiet_seconds: float = 2.0
     save_tries: int = 2
     record_seconds: float = 60.0
     inbox_events: int = 256
@@ -99,6 +103,11 @@ class _Expired:
     """The time of an `Await` is over."""
 
     mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Quiet:
+    """Everything that was said is told: the moment to hand the conversation over."""
 
 
 class Conversation:
@@ -129,7 +138,8 @@ class Conversation:
         self._clock = clock
         self._config = config
         self._background = background
-        self._inbox: asyncio.Queue[Event | _Expired] = asyncio.Queue()
+        self._stream_number = _streams(attempt)
+        self._inbox: asyncio.Queue[Event | _Expired | _Quiet] = asyncio.Queue()
         self._dropped_events = 0
         self._machine_ready: bool | None = None
         self._finished: Finished | None = None
@@ -140,7 +150,9 @@ class Conversation:
         self._timer: asyncio.Task[None] | None = None
         self._awaited: _Expired | None = None  # the Await in force
         self._overdue = False  # its time is over, but the patient is speaking
+        self._said_so_at = clock.now()  # when the desk last heard of us
         self._leaving = asyncio.Event()
+        self._handing_over = asyncio.Event()
         self._over = asyncio.Event()
         self._opened_at = clock.now()
         self._first_prompt_ms: int | None = None
@@ -175,13 +187,18 @@ class Conversation:
             if how == "broken":
                 await self._record(
                     lambda: self._desk.conversation_broken(
-                        self._attempt.id, self._check_in(), self._unstored_alerts()
+                        self._attempt.id,
+                        self._check_in(),
+                        self._unstored_alerts(),
+                        stream=self._stream_number,
                     )
                 )
             elif how == "lost":
                 # When the patient hung up, Twilio itself knows it only a moment after the socket broke.
                 await self._clock.sleep(self._config.lost_seconds)
-                await self._record(lambda: self._desk.stream_lost(self._attempt.id))
+                await self._record(
+                    lambda: self._desk.stream_lost(self._attempt.id, stream=self._stream_number)
+                )
         finally:
             self._log_end(how)
             self._over.set()
@@ -189,7 +206,15 @@ class Conversation:
     async def leave(self) -> None:
         """Give the attempt up to another stream; returns when this one does nothing any more."""
         self._leaving.set()
+        await self.over()
+
+    async def over(self) -> None:
+        """Wait until the conversation does nothing any more."""
         await self._over.wait()
+
+    def hand_over(self) -> None:
+        """Ask for the conversation to be left to another process, between two turns. It ends by itself when it is at its end."""
+        self._handing_over.set()
 
     async def _hold(self) -> str:
         """How it ended: over, broken, lost or left."""
@@ -203,7 +228,9 @@ class Conversation:
                         self._hearing.run(),
                         self._playback.run(),
                         self._follow(),
+                        self._keep(),
                         self._leave_when_told(),
+                        self._hand_over_when_told(),
                     )
                 ]
                 await self._converse(group)
@@ -228,18 +255,53 @@ class Conversation:
         if self._finished is None:
             raise Left
 
+    async def _keep(self) -> None:
+        """Tell the desk that the conversation is held, whenever it has heard nothing of it for a while."""
+        while True:
+            silent = (self._clock.now() - self._said_so_at).total_seconds()
+            if silent < self._config.keep_seconds:
+                await self._clock.sleep(self._config.keep_seconds - silent)
+                continue
+            self._said_so_at = self._clock.now()
+            with suppress(StoreUnavailable):  # until the next time
+                await self._desk.keep(self._attempt.id, stream=self._stream_number)
+
+    async def _hand_over_when_told(self) -> None:
+        """Wait for the patient to finish speaking, not for long, and for the words to be understood."""
+        await self._handing_over.wait()
+        told_at = self._clock.now()
+        while (
+            self._hearing.busy and (self._clock.now() - told_at).total_seconds() < self._config.quiet_seconds
+        ):
+            await self._clock.sleep(0.05)
+        await self._hearing.last_words()
+        self._inbox.put_nowait(_Quiet())
+
+    async def _give_away(self) -> None:
+        await self._playback.stop()
+        await self._alerts_stored(self._config.alert_seconds)
+        text = "" if self._unstored else self._talk.checkpoint()
+        for _ in range(self._config.save_tries):
+            try:
+                await self._desk.hand_over(self._attempt.id, text, stream=self._stream_number)
+                break
+            except StoreUnavailable:
+                await self._clock.sleep(0.2)
+        raise Left
+
     # --- events ------------------------------------------------------------------------------------------------
 
     async def _converse(self, group: asyncio.TaskGroup) -> None:
         await self._feed(Resumed() if self._attempt.checkpoint else Started(), group)
         self._notice(self._attempt)
         while self._finished is None:
-            event = await self._inbox.get()
-            if isinstance(event, _Expired):
+            event, enough = await self._inbox.get(), False
+            if isinstance(event, _Quiet):
+                await self._give_away()
+            elif isinstance(event, _Expired):
                 enough = self._overdue and event is self._awaited
                 self._overdue = self._overdue or event is self._awaited
             else:
-                enough = False
                 await self._feed(event, group)
             patient_is_silent = enough or not self._hearing.busy
             if self._overdue and self._awaited and patient_is_silent and self._finished is None:
@@ -304,7 +366,7 @@ class Conversation:
 
         A stream that another process accepted has the patient; this one hears nobody, and would end the call for silence.
         """
-        if _streams(attempt) > _streams(self._attempt):
+        if _streams(attempt) > self._stream_number:
             self._leaving.set()
         answered_by = attempt.answered_by or ""
         if answered_by.startswith("machine") or answered_by == "fax":
@@ -405,7 +467,10 @@ class Conversation:
             return  # a checkpoint says that its alerts are stored: a resume must raise this one again
         for _ in range(self._config.save_tries):
             try:
-                await self._desk.checkpoint(self._attempt.id, self._talk.checkpoint())
+                await self._desk.checkpoint(
+                    self._attempt.id, self._talk.checkpoint(), stream=self._stream_number
+                )
+                self._said_so_at = self._clock.now()
                 return
             except StoreUnavailable:
                 await self._clock.sleep(0.2)
@@ -419,7 +484,7 @@ class Conversation:
         await self._alerts_stored(self._config.record_seconds)
         await self._record(
             lambda: self._desk.conversation_over(
-                self._attempt.id, finished, check_in, self._unstored_alerts()
+                self._attempt.id, finished, check_in, self._unstored_alerts(), stream=self._stream_number
             )
         )
         self._end_dealt_with = True

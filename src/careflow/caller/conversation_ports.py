@@ -50,32 +50,39 @@ class Talk(Protocol):
 
 
 class Desk(Protocol):
-    """The part of the attempt desk that a conversation needs. Durable when it returns, or raises StoreUnavailable."""
+    """The part of the attempt desk that a conversation needs. Durable when it returns, or raises StoreUnavailable.
+
+    `stream` counts the attempt's streams: what is said on any but the latest changes nothing.
+    """
 
     async def stream_started(self, attempt_id: str, token: str, call_sid: str) -> Attempt | None:
         """The attempt, answered; None when the token is not its present one or the attempt is over."""
         ...
 
-    async def stream_lost(self, attempt_id: str) -> object:
+    async def stream_lost(self, attempt_id: str, *, stream: int) -> object:
         """The socket broke without a word of the stream's end: find out whether the call lives on, and will come back."""
         ...
 
-    def stream_over(self, attempt_id: str) -> None:
-        """No stream of the attempt is left in this process, however it ended."""
+    async def checkpoint(self, attempt_id: str, text: str, *, stream: int) -> object: ...
+
+    async def keep(self, attempt_id: str, *, stream: int) -> object:
+        """Go on holding the conversation though there was nothing to store for a while."""
         ...
 
-    async def checkpoint(self, attempt_id: str, text: str) -> object: ...
+    async def hand_over(self, attempt_id: str, text: str, *, stream: int) -> object:
+        """Store the checkpoint, unless it is empty, and give the conversation up to another process."""
+        ...
 
     async def raise_alert(self, attempt_id: str, kind: AlertKind, code: str) -> object: ...
 
     async def conversation_over(
-        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts
+        self, attempt_id: str, finished: Finished, check_in: CheckIn | None, alerts: Alerts, *, stream: int
     ) -> object:
         """Record the end, with the alerts that are not stored yet, and hang up. Does nothing when the attempt has ended."""
         ...
 
     async def conversation_broken(
-        self, attempt_id: str, check_in: CheckIn | None, alerts: Alerts = ()
+        self, attempt_id: str, check_in: CheckIn | None, alerts: Alerts = (), *, stream: int
     ) -> object:
         """Our side failed in the middle; what follows on the telephone is the TwiML's matter."""
         ...

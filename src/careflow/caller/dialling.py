@@ -23,14 +23,18 @@ class Limits:
 
     `attempt_deadline` after the intent an attempt is hung up and ended. A call is declared never created after two empty
     listings `list_pause` apart, and not before `unknown_for` after the intent: longer than any create may take.
-    A conversation gets `last_words` to record itself after its call ended, six times that when it runs in this process.
-    `settle_every` is the pause between passes. `resumes` bounds how often a call whose stream broke is connected again.
+    Nobody dials later than `dial_within` after the intent: others may take the attempt for one that was never dialled.
+    Who holds a conversation says so for `hold` at a time; after its call ended it gets `last_words` to record itself, as long
+    as it holds on. `settle_every` is the pause between passes. `resumes` bounds how often a call whose stream broke is
+    connected again.
     """
 
     attempt_deadline: timedelta = timedelta(minutes=20)
     list_pause: timedelta = timedelta(seconds=5)
     unknown_for: timedelta = timedelta(seconds=30)
-    last_words: timedelta = timedelta(seconds=10)
+    dial_within: timedelta = timedelta(seconds=10)
+    hold: timedelta = timedelta(seconds=30)
+    last_words: timedelta = timedelta(seconds=60)
     settle_every: timedelta = timedelta(seconds=30)
     resumes: int = 2
 
@@ -52,8 +56,13 @@ class Dialler:
     async def dial(self, attempt: Attempt) -> None:
         """Create the call of an attempt whose intent this process has just stored, and store its SID before anything else.
 
-        Nobody else may ever call this for the same attempt: after a crash there is only `reconcile`.
+        Nobody else may ever call this for the same attempt: after a crash there is only `reconcile`. A process that was held
+        up since the intent finds itself in the place of one that crashed.
         """
+        if self._clock.now() - attempt.intended_at > self._limits.dial_within:
+            log.warning("attempt %s: too late to dial, looking for the call", attempt.id)
+            await self.reconcile(attempt)
+            return
         try:
             call_sid = await self._phone.dial(attempt)
         except ProviderError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from careflow.caller.dialling import Dialler, Limits
 from careflow.caller.records import AttemptRecords
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Endings:
-    """Moves and ends attempts for the desk. `held` are the ids of the conversations that run in this process."""
+    """Moves and ends attempts for the desk."""
 
     def __init__(
         self, records: AttemptRecords, dialler: Dialler, phone: Phone, recovery: Recovery, limits: Limits
@@ -31,7 +32,6 @@ class Endings:
         self._phone = phone
         self._recovery = recovery
         self._limits = limits
-        self.held: set[str] = set()
 
     async def progress(self, attempt_id: str, status: str) -> Attempt | None:
         """Move the attempt forward to where its live call is; never back."""
@@ -46,13 +46,9 @@ class Endings:
         """The provider's call has ended. Whoever holds the conversation ends the attempt better than we can: wait for it."""
         spoken_to = StreamPass.parse(attempt.stream_token).streams > 0
         if spoken_to:
-            seconds = self._limits.last_words.total_seconds()
-            now = await self._records.watch.ended(
-                attempt.id, 6 * seconds if attempt.id in self.held else seconds
-            )
-            if now is None or now.state is AttemptState.ENDED:
-                return now
-            self.held.discard(attempt.id)
+            told = await self._as_its_holder_tells_it(attempt)
+            if told is None or told.state is AttemptState.ENDED:
+                return told
         answered_by = attempt.answered_by
         if not answered_by and not spoken_to and status == "completed" and attempt.call_sid is not None:
             call = await self.fetch(attempt.call_sid)
@@ -63,6 +59,17 @@ class Endings:
                 now, status, sip_code=sip_code, answered_by=now.answered_by or answered_by
             ),
         )
+
+    async def _as_its_holder_tells_it(self, attempt: Attempt) -> Attempt | None:
+        """The attempt once its holder ended it, or as it is when nobody holds it any more, or has held it for too long."""
+        now: Attempt | None = attempt
+        deadline = self._records.clock.now() + self._limits.last_words
+        while now is not None and held(now, self._records.clock.now()):
+            at_most = min(now.held_until or deadline, deadline) - self._records.clock.now()
+            if at_most <= timedelta(0):
+                break
+            now = await self._records.watch.ended(attempt.id, at_most.total_seconds())
+        return now
 
     async def take_back(self, attempt: Attempt) -> Attempt | None:
         """The provider kept the call in its queue until dialling was no longer allowed."""
@@ -125,6 +132,15 @@ class Endings:
         except ProviderError as error:
             log.warning("call %s: cannot be asked for, code %s", call_sid, error.code)
             return None
+
+
+def held(attempt: Attempt, now: datetime) -> bool:
+    """Whether some process holds the attempt's conversation, as far as anybody can know."""
+    return (
+        attempt.state is not AttemptState.ENDED
+        and attempt.held_until is not None
+        and now < attempt.held_until
+    )
 
 
 def opt_out(ended: Attempt, finished: Finished | None) -> DoNotCall | None:

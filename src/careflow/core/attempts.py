@@ -63,7 +63,8 @@ class Attempt:
     `number` counts a call's attempts from 1. `not_after` is the last instant at which dialling may begin (UTC).
     `call_sid` is the provider's id once known. `stream_token` is the unguessable value the media socket must present.
     `failure` is the provider's code or a short word of ours. `checkpoint` is the dialogue's state as JSON, written after
-    every answer, so that a conversation can go on in another process. `version` counts the stored changes; the store compares it.
+    every answer, so that a conversation can go on in another process. Until `held_until` the process that holds the conversation
+    tells its end, and the others wait for it. `version` counts the stored changes; the store compares it.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Attempt:
     ending: Ending | None = None
     failure: str = ""
     checkpoint: str = ""
+    held_until: datetime | None = None
     version: int = 0
 
 
