@@ -2,8 +2,8 @@
 
 locals {
   deploy_project_ids = {
-    prod    = var.prod_project_id
-    staging = var.staging_project_id
+    for environment, project in { prod = var.prod_project_id, staging = var.staging_project_id } :
+    environment => project if contains(var.environments, environment)
   }
 
   apis = ["cloudscheduler.googleapis.com", "iam.googleapis.com", "run.googleapis.com"]
@@ -37,7 +37,7 @@ locals {
 
   hospital_rounds = merge(flatten([
     for key, hospital in var.hospitals : [
-      for environment in hospital.environments : {
+      for environment in setintersection(hospital.environments, var.environments) : {
         for round in hospital.rounds : "${environment}/${key}/${round}" => {
           environment = environment
           hospital    = hospital

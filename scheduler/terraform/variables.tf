@@ -9,6 +9,17 @@ variable "attempt_deadline" {
   }
 }
 
+variable "environments" {
+  description = "The environments that are there already. With one left out nothing of it is made, and what was made of it goes."
+  type        = set(string)
+  default     = ["prod", "staging"]
+
+  validation {
+    condition     = length(var.environments) > 0 && length(setsubtract(var.environments, ["prod", "staging"])) == 0
+    error_message = "environments must be one or both of prod and staging."
+  }
+}
+
 variable "hospitals" {
   description = "Hospitals with jobs of their own, beside the default ones: key => what differs. The key is part of the job names, id is the hospitalId Pulse is told. environments and rounds choose a part of them; round_times and timezone replace those of the default jobs."
   type = map(object({

@@ -234,6 +234,18 @@ class TestHospitals:
             )
 
 
+class TestEnvironments:
+    def test_one_environment_alone_is_half_of_everything(self, shop: Workshop, made: dict[str, Any]) -> None:
+        both = by_address(shop.plan(hospitals={"hospital-a": hospital("a")})["planned_values"])
+        alone = by_address(
+            shop.plan(environments=["staging"], hospitals={"hospital-a": hospital("a")})["planned_values"]
+        )
+        assert alone == {
+            address: value for address, value in both.items() if value["project"] == PROJECTS["staging"]
+        }
+        assert len(alone) == 8 + 3
+
+
 class TestApply:
     def test_every_job_speaks_in_its_own_project_s_account_which_may_invoke(
         self, python: Path, tmp_path: Path
@@ -271,6 +283,8 @@ MISTAKES: list[Mistake] = [
     ("attempt_deadline", "14s", "from 15s to 1800s"),
     ("attempt_deadline", "1801s", "from 15s to 1800s"),
     ("attempt_deadline", "10m", "whole seconds"),
+    ("environments", ["production"], "prod and staging"),
+    ("environments", [], "prod and staging"),
     ("hospitals", {"Hospital A": hospital("a")}, "a key must be"),
     ("hospitals", {"b1": hospital("Hosp B")}, "an id must be"),
     ("hospitals", {"c1": hospital("c"), "c2": hospital("c")}, "the same id"),
