@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from careflow.draining import Door
 from careflow.errors import CareflowError
 
 _log = logging.getLogger(__name__)
@@ -22,7 +23,9 @@ _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
-GRACE_SECONDS = 3  # how long open requests may take to end when we are told to stop
+# Told to stop, we have ten seconds (reference/google-cloud section 2). What is begun is handed over in the first of them:
+DRAIN_SECONDS = 6.0
+GRACE_SECONDS = 1  # and then the server has this to close what nobody is behind any more
 BODY_SECONDS = 30.0  # how long a request's body may take to arrive; ours are a few KB
 
 
@@ -60,6 +63,9 @@ class Service:
 
     `prepare` runs before the socket is served, `background` from then on until the end. A background loop that fails ends
     the whole process: a half-working round is worse than one that starts again from its store.
+
+    Told to stop, new requests are refused except to the paths `stays_open`, and each of `drain` runs: it hands over what
+    the service has begun, and returns when nothing is left of it. All services drain before the first of them is closed.
     """
 
     name: str
@@ -67,6 +73,8 @@ class Service:
     socket: socket.socket
     prepare: Sequence[Callable[[], Awaitable[None]]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    drain: Sequence[Callable[[], Awaitable[None]]] = ()
+    stays_open: Sequence[str] = ("/healthz",)
     http: type[asyncio.Protocol] | str = "auto"  # what reads the socket, in uvicorn's terms
 
 
@@ -88,7 +96,8 @@ async def running(
     for name in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(name, stop.set)
-    servers = [_server(service, body_seconds) for service in services]
+    doors = [Door(service.app, stays_open=service.stays_open) for service in services]
+    servers = [_server(service, door, body_seconds) for service, door in zip(services, doors, strict=True)]
     for service in services:
         for prepare in service.prepare:
             await prepare()
@@ -109,6 +118,7 @@ async def running(
         if failed:
             raise failed[0].exception() or CareflowError()
     finally:
+        await _drain(services, doors)
         for task in loops:
             task.cancel()
         for server in servers:
@@ -119,10 +129,30 @@ async def running(
                 loop.remove_signal_handler(name)
 
 
-def _server(service: Service, body_seconds: float) -> _Server:
+async def _drain(services: Sequence[Service], doors: Sequence[Door]) -> None:
+    """Let nothing new begin, hand over what runs, then end the requests that are still open."""
+    for door in doors:
+        door.shut()
+    until = asyncio.get_running_loop().time() + DRAIN_SECONDS
+    work = [asyncio.ensure_future(drain()) for service in services for drain in service.drain]
+    work += [asyncio.ensure_future(door.answered()) for door in doors]
+    try:
+        async with asyncio.timeout_at(until):
+            for failure in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(failure, Exception):
+                    _log.error("draining failed: %s", type(failure).__name__)
+    except TimeoutError:
+        _log.warning(
+            "not everything was handed over in %.0f s; what is left is settled from the store", DRAIN_SECONDS
+        )
+    for door in doors:
+        await door.clear()
+
+
+def _server(service: Service, door: Door, body_seconds: float) -> _Server:
     return _Server(
         uvicorn.Config(
-            BodyDeadline(service.app, seconds=body_seconds),
+            BodyDeadline(door, seconds=body_seconds),
             access_log=False,
             log_config=None,
             lifespan="auto",

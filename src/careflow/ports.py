@@ -176,7 +176,10 @@ class Store(Protocol):
         ...
 
     async def renew_lease(self, hospital_id: str, call_id: str, *, owner: str, lease_until: datetime) -> bool:
-        """Extend the lease if the call is CALLING and `owner` still has it, over or not. Does not change `version`."""
+        """Set the lease's end if the call is CALLING and `owner` still has it, over or not. Does not change `version`.
+
+        Later: it is extended. Now: it is given back, and the call is anybody's at once.
+        """
         ...
 
     async def update_call(self, call: Call) -> bool:

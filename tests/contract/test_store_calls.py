@@ -169,6 +169,15 @@ async def test_a_lost_lease_is_not_renewed(store, make):
     assert not await store.renew_lease("h1", call.id, owner="w1", lease_until=make.now + 9 * MINUTE)
 
 
+async def test_a_lease_that_is_given_back_is_anybodys_at_once(store, make):
+    call = make.call()
+    await store.create_calls([call])
+    await claim(store, make, call, "w1")
+    assert await claim(store, make, call, "w2") is None
+    assert await store.renew_lease("h1", call.id, owner="w1", lease_until=make.now)
+    assert (await claim(store, make, call, "w2")).lease_owner == "w2"
+
+
 async def test_a_renewal_survives_the_owners_next_update(store, make):
     call = make.call()
     await store.create_calls([call])

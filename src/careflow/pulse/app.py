@@ -73,7 +73,7 @@ def create_pulse(
 
     `ids` makes unguessable unique ids (executions, lease owners). With `recover_at_start` the lifespan rebuilds tasks
     from the store beside the first requests, and every few minutes from then on. `app.state.recovery` offers the same to
-    others. Closes nothing it was given.
+    others. `app.state.leave` gives back what this process has taken, before it stops. Closes nothing it was given.
     """
     policy = RetryPolicy(max_attempts=settings.max_attempts, spacing=settings.retry_spacing)
     batch = settings.planning_batch
@@ -111,6 +111,7 @@ def create_pulse(
         redirect_slashes=False,
     )
     app.state.recovery = recovery
+    app.state.leave = handler.leave
     errors.install(app)
 
     @app.post(
@@ -154,6 +155,10 @@ def create_pulse(
                 raise Refused(409, "held", "the call is held by another delivery; come back later")
             case Handled.NOT_DUE:
                 raise Refused(409, "not-due", "the call is not due yet; come back later")
+            case Handled.LEFT:
+                raise Refused(
+                    503, "stopping", "this instance is to stop; the call goes on elsewhere", retry_after=1
+                )
             case (Handled.ENDED | Handled.WAITING) as handled:
                 return JSONResponse({"status": handled.value})
 

@@ -41,10 +41,15 @@ class Handled(StrEnum):
     NOT_DUE = "not-due"  # this task came before its call is due
     HELD = "held"  # somebody else holds the call, or changed it under our hands
     UNKNOWN = "unknown"  # there is no such call
+    LEFT = "left"  # this process is to stop: the call is given back as it stands
 
 
 class _Changed(CareflowError):
     """Somebody else changed the call since it was read; what is stored is right, what we hold is not."""
+
+
+class _Leaving(CareflowError):
+    """This process is to stop; the attempt goes on without us."""
 
 
 class CallHandler:
@@ -68,7 +73,12 @@ class CallHandler:
         self._ids = ids
         self._policy = policy
         self._lease = lease
+        self._leaving = asyncio.Event()
         self._log = structlog.get_logger("careflow.pulse")
+
+    async def leave(self) -> None:
+        """Give every call back at once, so that another process may go on with it, and take none any more."""
+        self._leaving.set()
 
     async def handle(self, hospital_id: str, call_id: str, *, task_name: str = "") -> Handled:
         """Do what the call needs now; returns when that is durable. `task_name` is the delivered task's, "" when unknown.
@@ -77,6 +87,8 @@ class CallHandler:
         many failures, and an outage may outlast them. Raises StoreUnavailable when nothing can be written; then the
         lease runs out by itself.
         """
+        if self._leaving.is_set():
+            return Handled.LEFT
         owner = self._ids()  # of this delivery: two deliveries in one process must exclude each other too
         now = self._clock.now()
         call = await self._store.claim_call(
@@ -88,6 +100,9 @@ class CallHandler:
             return await self._hold(call, owner)
         except _Changed:
             return Handled.HELD
+        except _Leaving:
+            await self._store.renew_lease(hospital_id, call_id, owner=owner, lease_until=self._clock.now())
+            return Handled.LEFT
 
     async def _not_claimed(self, hospital_id: str, call_id: str, task_name: str, now: datetime) -> Handled:
         call = await self._store.call(hospital_id, call_id)
@@ -170,16 +185,20 @@ class CallHandler:
         )
         following = asyncio.ensure_future(self._last_view(order))
         renewing = asyncio.ensure_future(self._renew(call, owner))
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        everything = (following, renewing, leaving)
         try:
-            await asyncio.wait({following, renewing}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                renewing.result()
-                raise _Changed
-            return following.result()
+            await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                return following.result()
+            if leaving.done():
+                raise _Leaving
+            renewing.result()
+            raise _Changed
         finally:
-            following.cancel()
-            renewing.cancel()
-            await asyncio.gather(following, renewing, return_exceptions=True)
+            for each in everything:
+                each.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
 
     async def _last_view(self, order: AttemptOrder) -> AttemptView:
         async with aclosing(self._caller.follow(order)) as views:  # type: ignore[type-var]
