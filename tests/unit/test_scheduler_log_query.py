@@ -53,6 +53,10 @@ def holds(text: str, found: Entry) -> bool:
         ("resource.type=CLOUD_SCHEDULER_JOB", True),
         ("jsonPayload.absent!=x", False),
         ("jsonPayload.absent:x", False),
+        ("jsonPayload.source:*", True),
+        ("resource.labels:*", True),
+        ("jsonPayload.absent:*", False),
+        ('jsonPayload.source:"*"', False),  # in quotes it is a star
         ("severity.x=y", False),
         ('jsonPayload.source="a \\"quoted\\" word"', False),
     ],

@@ -1,4 +1,4 @@
-"""The part of Cloud Logging's query language that a runbook uses: comparisons of fields, joined by AND.
+"""The part of Cloud Logging's query language that a runbook and infra/monitoring use: comparisons of fields, joined by AND.
 
 Regular expressions, OR, NOT and searches without a field are refused by name rather than answered wrongly. As there, comparisons
 of strings do not mind upper and lower case, and one with a field that an entry has not is false.
@@ -54,7 +54,7 @@ _ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`path op value`; `value` is as it was written, without its quotes."""
+    """`path op value`; `value` is as it was written, without its quotes. The op `:*` asks only whether the field is there."""
 
     path: tuple[str, ...]
     op: str
@@ -66,6 +66,8 @@ class Comparison:
             found = found.get(name) if isinstance(found, Mapping) else None
         if found is None:
             return False
+        if self.op == ":*":
+            return True
         if self.op == ":":
             return self.value.casefold() in str(found).casefold()
         ours, theirs = self._comparable(found)
@@ -141,6 +143,8 @@ class _Reader:
         value = self.take("word") if quoted is None else _unquoted(quoted)
         if value is None or (quoted is None and value in _WORDS):
             raise invalid("filter", f"no value stands behind {'.'.join(path)}{op}")
+        if (op, quoted, value) == (":", None, "*"):
+            op = ":*"
         comparison = Comparison(tuple(path), op, value)
         _check(comparison)
         return comparison
@@ -180,7 +184,7 @@ def _pieces(text: str) -> list[tuple[str, str]]:
 
 def _check(comparison: Comparison) -> None:
     """A value that its field can never have is a mistake, and not an empty answer."""
-    if comparison.op == ":":
+    if comparison.op in (":", ":*"):
         return
     if comparison.path == ("severity",) and _severity(comparison.value) is None:
         raise invalid("filter", f"a severity is one of {', '.join(SEVERITIES)}", comparison.value)
