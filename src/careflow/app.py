@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from socket import socket
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,26 @@ import httpx
 
 from careflow.auth import setup as auth
 from careflow.auth.middleware import RequireToken
+from careflow.backends import Carrier, Shared, open_carrier, open_store
 from careflow.clock import FollowedClock, SystemClock
 from careflow.errors import SettingsError
 from careflow.hosting import Service, listen, url_of
-from careflow.peopling import LAB_SEED, keep_lab_peopled
-from careflow.ports import Clock, Speech
-from careflow.practice import PracticeAccount, check_accounts, practises, with_practice
-from careflow.settings import Settings
-from careflow.store.sqlite import SqliteStore
+from careflow.ports import Clock, Speech, Store
+from careflow.practice import PracticeAccount, with_practice
+from careflow.safety import practises, practises_tasks
+from careflow.settings import Settings, check_roles
 
 if TYPE_CHECKING:
+    from careflow.caller.attempts import AttemptDesk
+    from careflow.caller.bridge import MediaBridge
+    from careflow.caller.watch import Watch
+    from careflow.core.script import Script
     from careflow.lab.app import Lab
-    from careflow.tasks.embedded import EmbeddedQueue
 
-_PORTS = {"pulse": "pulse_port", "caller": "caller_port", "lab": "lab_port", "scheduler": "scheduler_port"}
+_ROLES = ("lab", "tasks", "caller", "pulse", "scheduler")  # in the order in which they can be built
+_ON_DISK = frozenset(
+    {"lab", "tasks", "scheduler"}
+)  # what they keep is in the data directory, whatever the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +44,32 @@ class Assembly:
 
     settings: Settings
     clock: Clock
-    store: SqliteStore
+    store: Store
     services: Sequence[Service]
     lab: Lab | None
-    queue: EmbeddedQueue | None
+    in_flight: Callable[[], int]  # tasks that this process is delivering
+
+
+def roles_here(settings: Settings) -> Sequence[str]:
+    """What one machine runs: both agents and the scheduler, and the work-alikes that the settings leave room for."""
+    stand_ins = {"lab": practises(settings), "tasks": practises_tasks(settings)}
+    return [role for role in _ROLES if stand_ins.get(role, True)]
 
 
 def bind(settings: Settings, roles: Sequence[str]) -> tuple[Settings, Mapping[str, socket]]:
     """Take the ports of `roles`; the settings then hold every address that was not set explicitly.
 
-    Raises PortInUse, and SettingsError when the Caller's accounts are incomplete.
+    Raises PortInUse, and SettingsError when it is not safe to serve these roles with these settings.
     """
-    if "caller" in roles:
-        check_accounts(settings)
+    check_roles(settings, roles)
     sockets = {
-        role: listen(settings.host, getattr(settings, _PORTS[role]), f"CAREFLOW_{_PORTS[role].upper()}")
-        for role in roles
+        role: listen(settings.host, _port(settings, role), f"CAREFLOW_{role.upper()}_PORT") for role in roles
     }
 
     def url(role: str) -> str:
         if role in sockets:
             return url_of(sockets[role])
-        return f"http://{settings.host}:{getattr(settings, _PORTS[role])}"
+        return f"http://{settings.host}:{_port(settings, role)}"
 
     known = settings.model_fields_set
     addresses = {f"{role}_url": url(role) for role in ("pulse", "caller", "scheduler")}
@@ -67,9 +77,16 @@ def bind(settings: Settings, roles: Sequence[str]) -> tuple[Settings, Mapping[st
     settings = settings.model_copy(update=addresses)
     if "caller_public_url" not in known:
         settings = settings.model_copy(update={"caller_public_url": settings.caller_url})
-    if practises(settings):
+    if practises_tasks(settings):
+        settings = settings.model_copy(update={"cloud_tasks_url": url("tasks")})
+    if practises(settings) and {"lab", "caller"} & set(roles):
         settings = with_practice(settings, url("lab"))
     return settings, sockets
+
+
+def _port(settings: Settings, role: str) -> int:
+    port: int = getattr(settings, f"{role}_port")
+    return port
 
 
 def clock_for(settings: Settings) -> Clock:
@@ -88,30 +105,40 @@ def clock_for(settings: Settings) -> Clock:
 async def assembled(
     settings: Settings, sockets: Mapping[str, socket], clock: Clock
 ) -> AsyncIterator[Assembly]:
-    """The services of the bound roles on one data directory, which they hold until the end. Raises StoreInUse."""
-    from careflow.store.locks import hold_role
+    """The services of the bound roles, in one process until the end.
 
+    Each role whose records are in the data directory is held there: a second process of it raises StoreInUse. On Firestore any
+    number of Pulses and Callers work side by side.
+    """
     async with AsyncExitStack() as stack:
         for role in sockets:
-            stack.enter_context(hold_role(settings.data_dir, role))
-        store = await SqliteStore.open(settings.data_dir)
+            if settings.store == "sqlite" or role in _ON_DISK:
+                stack.enter_context(_held(settings, role))
+        store = await open_store(settings)
         stack.push_async_callback(store.close)
         http = await stack.enter_async_context(httpx.AsyncClient(limits=httpx.Limits(max_connections=None)))
-        parts = _Parts(settings, clock, store, http, stack)
-        services, lab, queue = [], None, None
+        parts = _Parts(settings, clock, store, http, Shared(settings, clock, store, http, stack))
+        services, lab, counts = [], None, []
         if "lab" in sockets:
             lab, service = parts.lab(sockets["lab"])
             services.append(service)
         if "caller" in sockets:
             services.append(parts.caller(sockets["caller"]))
         if "pulse" in sockets:
-            queue, service = parts.pulse(sockets["pulse"])
+            carrier, service = await parts.pulse(sockets["pulse"])
+            counts.append(carrier.in_flight)
             services.append(service)
         if "scheduler" in sockets:
             services.append(await parts.scheduler(sockets["scheduler"]))
         if isinstance(clock, FollowedClock):
             services[0] = _with_background(services[0], clock.run)
-        yield Assembly(settings, clock, store, services, lab, queue)
+        yield Assembly(settings, clock, store, services, lab, lambda: sum(count() for count in counts))
+
+
+def _held(settings: Settings, role: str) -> AbstractContextManager[Any]:
+    from careflow.store.locks import hold_role
+
+    return hold_role(settings.data_dir, role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,58 +147,43 @@ class _Parts:
 
     settings: Settings
     clock: Clock
-    store: SqliteStore
+    store: Store
     http: httpx.AsyncClient
-    stack: AsyncExitStack
+    shared: Shared
 
-    def pulse(self, bound: socket) -> tuple[EmbeddedQueue, Service]:
+    async def pulse(self, bound: socket) -> tuple[Carrier, Service]:
         from careflow.pulse.app import PUBLIC_PATHS, create_pulse, pulse_rules
         from careflow.pulse.caller_client import A2ACaller
-        from careflow.tasks.delivery import HttpDelivery
-        from careflow.tasks.embedded import EmbeddedQueue
 
         settings, clock = self.settings, self.clock
-        queue = EmbeddedQueue(
-            self.store.database,
-            clock,
-            HttpDelivery(
-                self.http,
-                settings.pulse_url,
-                auth.tokens(settings, settings.queue_account, self.http, clock),
-                settings.pulse_audience or settings.pulse_url,
-                settings.task_deadline,
-                clock,
-            ),
-            calls_per_second=settings.calls_per_second,
-            calls_in_flight=settings.calls_in_flight,
-            random=random.random,
-        )
+        carrier = await open_carrier(self.shared)
         caller = A2ACaller(
             settings.caller_url,
             audience=settings.caller_audience or settings.caller_url,
             tokens=auth.tokens(settings, settings.pulse_account, self.http, clock),
             clock=clock,
         )
-        self.stack.push_async_callback(caller.close)
+        self.shared.stack.push_async_callback(caller.close)
         app = create_pulse(
-            store=self.store, queue=queue, caller=caller, clock=clock, settings=settings, ids=_fresh_id
+            store=self.store,
+            queue=carrier.queue,
+            caller=caller,
+            clock=clock,
+            settings=settings,
+            ids=_fresh_id,
         )
-        return queue, Service(
-            "pulse", self._guarded(app, pulse_rules(settings), PUBLIC_PATHS), bound, background=(queue.run,)
+        guarded = self._guarded(app, pulse_rules(settings), PUBLIC_PATHS)
+        return carrier, Service(
+            "pulse", guarded, bound, background=carrier.background, drain=(app.state.leave,)
         )
 
     def caller(self, bound: socket) -> Service:
-        from careflow.caller.app import PUBLIC_PATHS, caller_rules, create_caller
+        from careflow.caller.app import caller_rules, create_caller, public_paths
         from careflow.caller.attempts import AttemptDesk
-        from careflow.caller.bridge import BridgeConfig, media_route
-        from careflow.caller.conversation import ConversationConfig
         from careflow.caller.dialling import Limits
         from careflow.caller.recovery import Recovery
-        from careflow.caller.talks import ScriptedTalks
         from careflow.caller.twilio import TwilioAccount, TwilioPhone
-        from careflow.caller.twiml import stream_url
-        from careflow.caller.vendor_errors import CountedPhone, CountedSpeech
-        from careflow.caller.warming import warm
+        from careflow.caller.vendor_errors import CountedPhone
         from careflow.caller.watch import Watch
         from careflow.scripts import load_scripts
 
@@ -187,27 +199,45 @@ class _Parts:
             tokens_factory=secrets.token_urlsafe,
             limits=Limits(attempt_deadline=settings.attempt_deadline),
         )
+        bridge, warming = self._conversations(desk, watch, scripts) if settings.serves_twilio else (None, [])
+        routes = [bridge.route()] if bridge else []
+        app = create_caller(desk=desk, watch=watch, store=self.store, settings=settings, routes=routes)
+        return Service(
+            "caller",
+            self._guarded(app, caller_rules(settings), public_paths(settings)),
+            bound,
+            background=(desk.run, *warming),
+            drain=(bridge.hand_over, desk.close) if bridge else (desk.close,),
+            stays_open=("/healthz", "/twilio/*"),  # a call asks only once how to go on
+        )
+
+    def _conversations(
+        self, desk: AttemptDesk, watch: Watch, scripts: Mapping[str, Script]
+    ) -> tuple[MediaBridge, Sequence[Callable[[], Awaitable[None]]]]:
+        """What a Caller that talks with patients has beside the desk: the media socket, and prompts that are spoken ahead."""
+        from careflow.caller.bridge import BridgeConfig, MediaBridge
+        from careflow.caller.conversation import ConversationConfig
+        from careflow.caller.talks import ScriptedTalks
+        from careflow.caller.twiml import stream_url
+        from careflow.caller.vendor_errors import CountedSpeech
+        from careflow.caller.warming import warm
+
+        settings = self.settings
         speech = CountedSpeech(self._speech())
-        media = media_route(
+        bridge = MediaBridge(
             desk,
             watch,
             self.store,
             speech,
             ScriptedTalks(scripts=scripts, hospitals=settings.served),
-            clock,
+            self.clock,
             BridgeConfig(
                 url=stream_url(settings.caller_public_url),
                 auth_token=settings.twilio_auth_token.get_secret_value(),
                 conversation=ConversationConfig(),
             ),
         )
-        app = create_caller(desk=desk, watch=watch, store=self.store, settings=settings, routes=[media])
-        return Service(
-            "caller",
-            self._guarded(app, caller_rules(settings), PUBLIC_PATHS),
-            bound,
-            background=(desk.run, partial(warm, speech, scripts.values(), settings.served)),
-        )
+        return bridge, [partial(warm, speech, scripts.values(), settings.served)]
 
     def _speech(self) -> Speech:
         from careflow.caller.elevenlabs import ElevenLabsSpeech
@@ -222,7 +252,7 @@ class _Parts:
             tts_model=settings.elevenlabs_tts_model,
             stt_model=settings.elevenlabs_stt_model,
             zero_retention=settings.elevenlabs_zero_retention,
-            cache=AudioCache(settings.data_dir / "audio"),
+            cache=AudioCache(settings.audio_dir or settings.data_dir / "audio"),
             clock=self.clock,
             rng=random.Random(),
         )
@@ -230,6 +260,7 @@ class _Parts:
     def lab(self, bound: socket) -> tuple[Lab, Service]:
         from careflow.lab.app import create_lab
         from careflow.lab.config import LabConfig
+        from careflow.peopling import LAB_SEED, keep_lab_peopled
 
         account = PracticeAccount.of(self.settings.data_dir)
         lab = create_lab(
@@ -244,7 +275,8 @@ class _Parts:
             self.clock,
         )
         people = partial(keep_lab_peopled, self.store, lab, self.clock, LAB_SEED)
-        return lab, Service("lab", lab.app, bound, background=(people,))
+        # The telephone network goes on while the others hand over, though it stops with them.
+        return lab, Service("lab", lab.app, bound, background=(people,), stays_open=("/*",))
 
     async def scheduler(self, bound: socket) -> Service:
         from careflow.google_api.port import rest_and_grpc
@@ -259,7 +291,7 @@ class _Parts:
 
         settings, clock = self.settings, self.clock
         scheduler = Scheduler(
-            self.store.database,
+            await self.shared.database(),
             clock,
             DirectTransport(),
             lambda account: auth.tokens(settings, account, self.http, clock),
@@ -294,7 +326,7 @@ class _Parts:
 
 
 def _with_background(service: Service, work: Callable[[], Any]) -> Service:
-    return Service(service.name, service.app, service.socket, service.prepare, (work, *service.background))
+    return replace(service, background=(work, *service.background))
 
 
 def _fresh_id() -> str:

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from careflow.errors import SettingsError, StoreUnavailable
+from careflow.errors import StoreUnavailable
 from careflow.settings import Settings
 
 FROM_NUMBER = "+18005550199"  # reserved for fiction, and no patient's: a sample roster has other area codes
@@ -45,31 +45,6 @@ class PracticeAccount:
             return cls(**json.loads(path.read_text()))
         except OSError as error:
             raise StoreUnavailable(f"data directory {data_dir} cannot be used: {error.strerror}") from error
-
-
-def practises(settings: Settings) -> bool:
-    """Whether this deployment telephones the lab: it does until a Twilio account is configured."""
-    return not settings.twilio_account_sid
-
-
-def check_accounts(settings: Settings) -> None:
-    """Raises SettingsError unless a deployment that phones real people has all it needs to talk to them.
-
-    Without the token anybody could sign as Twilio; without a voice every patient would be phoned, and hear nothing.
-    """
-    if practises(settings):
-        return
-    needed = {
-        "CAREFLOW_TWILIO_AUTH_TOKEN": settings.twilio_auth_token.get_secret_value(),
-        "CAREFLOW_TWILIO_FROM": settings.twilio_from,
-        "CAREFLOW_ELEVENLABS_API_KEY": settings.elevenlabs_api_key.get_secret_value(),
-        "CAREFLOW_ELEVENLABS_VOICES (with en=)": settings.elevenlabs_voices.get("en"),
-    }
-    missing = [name for name, value in needed.items() if not value]
-    if missing:
-        raise SettingsError(
-            f"CAREFLOW_TWILIO_ACCOUNT_SID is set, so these are needed too: {', '.join(missing)}"
-        )
 
 
 def with_practice(settings: Settings, lab_url: str) -> Settings:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from careflow.auth.issuers import LOCAL_ISSUER
 from careflow.core.hospitals import Hospital, Hospitals
 from careflow.errors import SettingsError
 from careflow.hospitals import HOSPITAL_ID, PHONE, Profile, read_profiles
+from careflow.safety import LOCAL_PROJECT, Problem, setting_of, settings_problems
 from careflow.zones import Zone
-
-LOCAL_PROJECT = "careflow-local"
 
 
 def _no_trailing_slash(url: str) -> str:
@@ -69,7 +70,16 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and "/" not in host and port.isdigit() and 0 < int(port) <= 65535):
+        raise ValueError(f"{value!r} is not host:port like '127.0.0.1:8080'")
+    return value
+
+
 Url = Annotated[str, AfterValidator(_no_trailing_slash)]
+UrlOrNone = Annotated[str, AfterValidator(lambda url: _no_trailing_slash(url) if url else "")]
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 Span = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_positive)]
 
 
@@ -80,7 +90,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="CAREFLOW_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="CAREFLOW_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
     )
 
     # where and what this deployment is
@@ -93,17 +103,16 @@ class Settings(BaseSettings):
     location: str = Field("us-central1", pattern=r"^[a-z][a-z0-9-]{0,39}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     clock_file: Path | None = None
+    cloud_run_service: str = Field("", validation_alias="K_SERVICE")  # Cloud Run says it, nobody else
 
     # what keeps the ledger and what carries the tasks
     store: Literal["sqlite", "firestore"] = "sqlite"
     firestore_database: str = Field("(default)", pattern=r"^(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$")
-    firestore_emulator: str = Field(
-        "", validation_alias="FIRESTORE_EMULATOR_HOST"
-    )  # host:port; Google's own name for it
+    firestore_emulator: HostAndPort = Field("", validation_alias="FIRESTORE_EMULATOR_HOST")  # Google's name
     queue: Literal["embedded", "cloud-tasks"] = "embedded"
     calls_queue: str = Field("careflow-calls", pattern=r"^[A-Za-z0-9-]{1,100}$")
     rounds_queue: str = Field("careflow-rounds", pattern=r"^[A-Za-z0-9-]{1,100}$")
-    cloud_tasks_url: str = ""  # empty: Google's; else a work-alike's http:// address
+    cloud_tasks_url: UrlOrNone = ""  # empty: Google's; else a work-alike's http:// address
     audio_dir: Path | None = None  # empty: `audio` in the data directory; several Callers may share one
 
     # ports, all on `host`
@@ -112,6 +121,7 @@ class Settings(BaseSettings):
     caller_port: int = Field(8002, ge=0, le=65535)
     lab_port: int = Field(8090, ge=0, le=65535)
     scheduler_port: int = Field(8085, ge=0, le=65535)
+    tasks_port: int = Field(8086, ge=0, le=65535)
     pulse_url: Url = "http://127.0.0.1:8001"
     caller_url: Url = "http://127.0.0.1:8002"
     scheduler_url: Url = "http://127.0.0.1:8085"
@@ -119,7 +129,7 @@ class Settings(BaseSettings):
     caller_routes: Literal["all", "a2a", "twilio"] = "all"  # the private routes, the public ones, or both
 
     # tokens
-    oidc_issuer: str = "https://careflow.local"
+    oidc_issuer: str = LOCAL_ISSUER
     oidc_jwks: str = ""  # an https:// URL or a file; empty: the local issuer's file in the data directory
     pulse_audience: str = ""  # empty: pulse_url
     caller_audience: str = ""  # empty: caller_url
@@ -171,15 +181,20 @@ class Settings(BaseSettings):
     clinic_name: str = "Riverside Hospital"
     clinic_phone: str = Field("+18005550199", pattern=PHONE)
 
+    @property
+    def serves_a2a(self) -> bool:
+        """Whether a Caller with these settings takes Pulse's orders."""
+        return self.caller_routes != "twilio"
+
+    @property
+    def serves_twilio(self) -> bool:
+        """Whether a Caller with these settings talks with Twilio and the patients."""
+        return self.caller_routes != "a2a"
+
     @model_validator(mode="after")
-    def _a_call_may_end_by_itself(self) -> Settings:
-        longest = self.ring_seconds + self.call_time_limit
-        if self.attempt_deadline.total_seconds() <= longest:
-            raise ValueError(
-                f"CAREFLOW_ATTEMPT_DEADLINE: {self.attempt_deadline.total_seconds():.0f} s is not longer than"
-                f" CAREFLOW_RING_SECONDS and CAREFLOW_CALL_TIME_LIMIT together ({longest} s); the patient would be"
-                " cut off in the middle"
-            )
+    def _stand_together(self) -> Settings:
+        if problems := settings_problems(self):
+            raise _Contradiction(problems)
         return self
 
     @property
@@ -196,15 +211,63 @@ class Settings(BaseSettings):
         return Hospitals({one.id: one.hospital(usual) for one in self.hospitals}, usual)
 
 
+class _Contradiction(ValueError):
+    """Settings that are good one by one, and not together."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(_line(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
 def load_settings(**overrides: object) -> Settings:
     """The settings from the environment, `overrides` first. Raises SettingsError naming every bad setting."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [
-            f"CAREFLOW_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
-            if problem["loc"]
-            else problem["msg"].removeprefix("Value error, ")
-            for problem in error.errors()
-        ]
-        raise SettingsError("settings refused:\n  " + "\n  ".join(lines)) from error
+        single, together = _told_apart(error)
+        if single:
+            # The rules about several settings could not be asked yet. With the bad ones at their defaults they can; what they
+            # then say of a bad one means nothing.
+            bad = {field for field, _ in single}
+            defaults = {field: Settings.model_fields[field].get_default() for field in bad}
+            try:
+                Settings(**overrides | defaults)  # type: ignore[arg-type]
+            except ValidationError as second:
+                together = [one for one in _told_apart(second)[1] if not bad & set(one.fields)]
+        lines = [f"{setting_of(field)}: {text}" for field, text in single]
+        raise refused([*lines, *map(_line, together)]) from error
+
+
+def refused(lines: Sequence[str]) -> SettingsError:
+    """The error that names them all."""
+    return SettingsError("settings refused:\n  " + "\n  ".join(lines))
+
+
+def check_roles(settings: Settings, roles: Sequence[str]) -> None:
+    """Raises SettingsError, with every reason, unless these settings are safe and whole for serving `roles` in one process."""
+    from careflow.safety import role_problems
+
+    if problems := role_problems(settings, roles):
+        raise refused([_line(problem) for problem in problems])
+
+
+def _line(problem: Problem) -> str:
+    return f"{setting_of(problem.fields[0])}: {problem.text}"
+
+
+def _told_apart(error: ValidationError) -> tuple[list[tuple[str, str]], list[Problem]]:
+    """What is wrong with single settings, each with its field; and with several together."""
+    names: dict[Any, str] = {
+        name: field for field, one in Settings.model_fields.items() for name in (field, one.validation_alias)
+    }
+    single: list[tuple[str, str]] = []
+    together: list[Problem] = []
+    for problem in error.errors():
+        if problem["loc"]:
+            field, *within = problem["loc"]
+            text = problem["msg"].removeprefix("Value error, ")
+            single.append((names[field], ": ".join([*map(str, within), text])))
+        else:
+            cause = problem.get("ctx", {}).get("error")
+            together += cause.problems if isinstance(cause, _Contradiction) else []
+    return single, together

@@ -42,7 +42,7 @@ from caller_support import NOW, World, patient, world
 from careflow.auth.issuer import LocalIssuer
 from careflow.auth.middleware import RequireToken
 from careflow.auth.setup import verifier
-from careflow.caller.app import PUBLIC_PATHS, caller_rules, create_caller
+from careflow.caller.app import caller_rules, create_caller, public_paths
 from careflow.caller.attempts import AttemptDesk
 from careflow.ports import AttemptOrder
 from careflow.settings import Settings
@@ -85,7 +85,7 @@ async def served(here: World, *, account: str | None = None) -> AsyncIterator[Ca
                 app,
                 verifier=verifier(settings, http, here.clock),
                 rules=caller_rules(settings),
-                public=PUBLIC_PATHS,
+                public=public_paths(settings),
             )
             server = uvicorn.Server(
                 uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=1)  # type: ignore[arg-type]

@@ -385,16 +385,11 @@ class TestSetup:
         assert not (tmp_path / "issuer").exists()
 
     def test_a_stranger_issuer_needs_its_keys_named(self, tmp_path: Path, clock: VirtualClock) -> None:
-        settings = load_settings(data_dir=tmp_path, oidc_issuer="https://issuer.example")
-        with pytest.raises(SettingsError, match="oidc_jwks"):
-            setup.verifier(settings, httpx.AsyncClient(), clock)
-
-    def test_the_platform_is_trusted_for_googles_tokens_only(
-        self, tmp_path: Path, clock: VirtualClock
-    ) -> None:
-        settings = load_settings(data_dir=tmp_path, trust_platform_tokens=True)
-        with pytest.raises(SettingsError, match="trust_platform_tokens"):
-            setup.verifier(settings, httpx.AsyncClient(), clock)
+        with pytest.raises(SettingsError, match="CAREFLOW_OIDC_JWKS"):
+            load_settings(data_dir=tmp_path, oidc_issuer="https://issuer.example")
+        copied = load_settings(data_dir=tmp_path).model_copy(update={"oidc_issuer": "https://issuer.example"})
+        with pytest.raises(SettingsError, match="CAREFLOW_OIDC_JWKS"):
+            setup.verifier(copied, httpx.AsyncClient(), clock)
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from careflow.auth.issuers import LOCAL_ISSUER
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-LOCAL_ISSUER = "https://careflow.local"
 JWKS_FILE = "jwks.json"
 LIFETIME = timedelta(hours=1)  # Google's
 

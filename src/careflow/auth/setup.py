@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from careflow.auth.issuer import JWKS_FILE, LOCAL_ISSUER, LocalIssuer
+from careflow.auth.issuer import JWKS_FILE, LocalIssuer
+from careflow.auth.issuers import GOOGLE_ISSUERS, LOCAL_ISSUER
 from careflow.auth.jwks import GOOGLE_JWKS, FileKeys, JwksSource, KeySource
 from careflow.auth.tokens import LocalTokens, MetadataTokens
-from careflow.auth.verify import GOOGLE_ISSUERS, Verifier
+from careflow.auth.verify import Verifier
 from careflow.errors import SettingsError
 from careflow.ports import Clock, Tokens
 from careflow.settings import Settings
@@ -25,13 +26,8 @@ def local_issuer(settings: Settings) -> LocalIssuer | None:
 
 
 def verifier(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Verifier:
-    """The verifier that the settings describe. Raises SettingsError when they do not describe a safe one."""
+    """The verifier that the settings describe; `safety` has seen to it that they describe a safe one."""
     is_google = settings.oidc_issuer in GOOGLE_ISSUERS
-    if settings.trust_platform_tokens and not is_google:
-        raise SettingsError(
-            "trust_platform_tokens: only Cloud Run checks signatures for us, so oidc_issuer must be"
-            f" {min(GOOGLE_ISSUERS, key=len)} or {max(GOOGLE_ISSUERS, key=len)}, not {settings.oidc_issuer!r}"
-        )
     return Verifier(
         _keys(settings, http, clock),
         issuers=GOOGLE_ISSUERS if is_google else frozenset({settings.oidc_issuer}),
@@ -56,9 +52,7 @@ def _keys(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> KeySourc
         return FileKeys(_directory(settings) / JWKS_FILE)
     if settings.oidc_issuer in GOOGLE_ISSUERS:
         return JwksSource(GOOGLE_JWKS, http, clock)
-    raise SettingsError(
-        f"oidc_jwks: where are the keys of {settings.oidc_issuer!r}? an https:// address or a file"
-    )
+    raise SettingsError(f"CAREFLOW_OIDC_JWKS: not set, so there are no keys of {settings.oidc_issuer!r}")
 
 
 def _directory(settings: Settings) -> Path:

@@ -19,7 +19,6 @@ from careflow.auth.jwks import KeySource
 from careflow.errors import CareflowError
 from careflow.ports import Clock
 
-GOOGLE_ISSUERS = frozenset({"https://accounts.google.com", "accounts.google.com"})
 MAX_TOKEN_BYTES = 8192
 LEEWAY = timedelta(seconds=30)  # two machines' clocks may differ by this much
 

@@ -27,12 +27,13 @@ from careflow.settings import Settings
 
 MAX_BODY_BYTES = 64 * 1024
 _CARD = "/.well-known/agent-card.json"
-PUBLIC_PATHS = ("/healthz", "/readyz", _CARD, "/twilio/*")  # Twilio signs what it sends to /twilio
 _STOPPING_SECONDS = 5.0
 
 
 def caller_rules(settings: Settings) -> list[Rule]:
-    """Who may order attempts: the Pulse Agent's account, and nobody else."""
+    """Who may order attempts: the Pulse Agent's account, and nobody else; nobody where `twilio` alone is served."""
+    if not settings.serves_a2a:
+        return []
     return [
         Rule(
             path="/",
@@ -43,6 +44,16 @@ def caller_rules(settings: Settings) -> list[Rule]:
     ]
 
 
+def public_paths(settings: Settings) -> tuple[str, ...]:
+    """What needs no token: health, the card, and what Twilio signs itself, as far as they are served."""
+    return (
+        "/healthz",
+        "/readyz",
+        *((_CARD,) if settings.serves_a2a else ()),
+        *(("/twilio/*",) if settings.serves_twilio else ()),
+    )
+
+
 def create_caller(
     *,
     desk: AttemptDesk,
@@ -51,9 +62,10 @@ def create_caller(
     settings: Settings,
     routes: Sequence[BaseRoute] = (),
 ) -> FastAPI:
-    """The Caller's app, to be put behind `RequireToken` with `caller_rules` and `PUBLIC_PATHS`. `routes` are the media bridge's.
+    """The Caller's app, to be put behind `RequireToken` with `caller_rules` and `public_paths`. `routes` are the media bridge's.
 
-    The composition root runs `desk.run` beside it and closes the store after it.
+    It has the routes that `CAREFLOW_CALLER_ROUTES` names. The composition root runs `desk.run` beside it and closes the store
+    after it.
     """
 
     @asynccontextmanager
@@ -63,25 +75,27 @@ def create_caller(
         with suppress(TimeoutError):
             await asyncio.wait_for(desk.close(), _STOPPING_SECONDS)
 
-    names = desk.scripts
     release = _version()
     app = FastAPI(
         title="CareFlow Caller Agent", version=release, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    signatures = Signatures(settings.twilio_auth_token, settings.caller_public_url)
-    app.include_router(webhook_router(desk, store, signatures, settings.caller_public_url))
-    app.router.routes.extend(routes)
-    app.router.routes.extend(create_agent_card_routes(caller_card(settings.caller_url, release, names)))
-    app.add_api_route(
-        "/",
-        jsonrpc_endpoint(AttemptTasks(desk, store, watch, names)),
-        methods=["POST"],
-        summary="A2A 1.0 over JSON-RPC",
-        tags=["a2a"],
-        openapi_extra=OPENAPI,
-        responses=ANSWERS | refusals(401, 403, 408, 413, 415, 503),
-        response_class=JSONResponse,
-    )
+    if settings.serves_twilio:
+        signatures = Signatures(settings.twilio_auth_token, settings.caller_public_url)
+        app.include_router(webhook_router(desk, store, signatures, settings.caller_public_url))
+        app.router.routes.extend(routes)
+    if settings.serves_a2a:
+        names = desk.scripts
+        app.router.routes.extend(create_agent_card_routes(caller_card(settings.caller_url, release, names)))
+        app.add_api_route(
+            "/",
+            jsonrpc_endpoint(AttemptTasks(desk, store, watch, names)),
+            methods=["POST"],
+            summary="A2A 1.0 over JSON-RPC",
+            tags=["a2a"],
+            openapi_extra=OPENAPI,
+            responses=ANSWERS | refusals(401, 403, 408, 413, 415, 503),
+            response_class=JSONResponse,
+        )
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:

@@ -14,8 +14,7 @@ from careflow.errors import CareflowError
 from careflow.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from careflow.ports import Clock
-    from careflow.store.sqlite import SqliteStore
+    from careflow.ports import Clock, Store
 
 DataDir = Annotated[
     Path | None, Parameter(help="Data directory (default: CAREFLOW_DATA_DIR or ./careflow-data).")
@@ -47,7 +46,7 @@ class Context:
     """An open store and what to look for in it."""
 
     settings: Settings
-    store: SqliteStore
+    store: Store
     hospital_id: str
 
 
@@ -87,7 +86,9 @@ def clock_of(settings: Settings) -> Clock:
 
 
 def must_be_there(settings: Settings) -> None:
-    """A command that only looks makes no data directory. Raises NotFound when there is none, or none of ours."""
+    """A command that only looks makes no data directory. Raises NotFound where that is the store and holds nothing of ours."""
+    if settings.store != "sqlite":
+        return
     from careflow.store.database import FILE
 
     directory = settings.data_dir
@@ -103,13 +104,13 @@ def must_be_there(settings: Settings) -> None:
 async def opened(
     data_dir: Path | None, hospital: str | None = None, *, create: bool = False
 ) -> AsyncIterator[Context]:
-    """The context of a command. Without `create` the data must be there."""
-    from careflow.store.sqlite import SqliteStore
+    """The context of a command, on the store that the settings name. Without `create` a database on disk must be there."""
+    from careflow.backends import open_store
 
     settings = settings_at(data_dir, hospital)
     if not create:
         must_be_there(settings)
-    store = await SqliteStore.open(settings.data_dir)
+    store = await open_store(settings)
     try:
         yield Context(settings, store, settings.hospital_id)
     finally:

@@ -127,9 +127,7 @@ async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, 
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))
         lab = assembly.lab
         assert lab is not None
-        queue = assembly.queue
-        assert queue is not None
-        morning = Morning(speed=speed, is_busy=lambda: lab.live_calls + queue.in_flight > 0)
+        morning = Morning(speed=speed, is_busy=lambda: lab.live_calls + assembly.in_flight() > 0)
         ticking = asyncio.create_task(clock.run(morning.pace))
         stack.callback(ticking.cancel)
         stop = await stack.enter_async_context(running(assembly.services))

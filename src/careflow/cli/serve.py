@@ -37,15 +37,14 @@ async def up(
     On a terminal the log goes to log.jsonl in the data directory, and what a person should know is told; elsewhere the
     log goes to standard error.
     """
-    from careflow.practice import practises
+    from careflow.app import roles_here
 
     settings = settings_for(data_dir, hospital)
-    roles = (*(("lab",) if practises(settings) else ()), "caller", "pulse", "scheduler")
-    await _run(settings, roles, speed, json)
+    await _run(settings, roles_here(settings), speed, json)
 
 
 async def serve(
-    role: Annotated[Literal["pulse", "caller", "lab", "scheduler"], Parameter(help="The service.")],
+    role: Annotated[Literal["pulse", "caller", "lab", "tasks", "scheduler"], Parameter(help="The service.")],
     /,
     *,
     data_dir: DataDir = None,
@@ -74,7 +73,7 @@ def _clock(settings: Settings, speed: float) -> Clock:
     """The clock that the settings name; with a speed, a virtual one that goes on where the last one stopped."""
     from careflow.app import clock_for
     from careflow.clock import VirtualClock, published_time
-    from careflow.practice import practises
+    from careflow.safety import practises
 
     if not 1 <= speed <= FASTEST:
         raise SettingsError(f"--speed {speed}: accepted are numbers from 1 to {FASTEST}")

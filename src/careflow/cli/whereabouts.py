@@ -18,6 +18,7 @@ from careflow.settings import Settings
 @contextmanager
 def announced(data_dir: Path, urls: Mapping[str, str]) -> Iterator[None]:
     """Say where each service is, until the end of the block."""
+    data_dir.mkdir(parents=True, exist_ok=True)
     for role, url in urls.items():
         draft = data_dir / f".{role}.url-{os.getpid()}"
         draft.write_text(f"{url}\n")
