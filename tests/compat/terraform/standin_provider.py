@@ -125,6 +125,10 @@ def account_names(account_id: str, project: str) -> dict[str, str]:
     return {"email": email, "id": name, "member": f"serviceAccount:{email}", "name": name}
 
 
+def project_number(project: str) -> str:
+    return str(100_000_000_000 + int(hashlib.sha256(project.encode()).hexdigest()[:8], 16))
+
+
 def problems(type_name: str, block: Block, config: Value) -> Iterator[str]:
     """What the provider refuses beyond what Terraform itself reads in the schema."""
     if config is None or is_unknown(config):
@@ -239,6 +243,8 @@ class Provider(rpc.ProviderServicer):
         block = self._data[request.type_name]["block"]
         config = decode(request.config)
         state = planned(block, config, config, None, self._settings)
+        if request.type_name == "google_project":
+            state |= {"number": project_number(config["project_id"])}  # part of the addresses of Cloud Run
         return pb.ReadDataSource.Response(state=encode(made_up(block, state, request.type_name)))
 
     def StopProvider(self, request: Any, context: Any) -> Any:

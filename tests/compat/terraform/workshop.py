@@ -121,9 +121,9 @@ class Workshop:
         self.run("plan", "-input=false", "-out=made.tfplan", *self._values(changes))
         return dict(json.loads(self.run("show", "-json", "made.tfplan").stdout))
 
-    def apply(self) -> dict[str, Any]:
+    def apply(self, **changes: Any) -> dict[str, Any]:
         """What stands in the state after an apply, by address."""
-        self.run("apply", "-input=false", "-auto-approve", *self._values({}))
+        self.run("apply", "-input=false", "-auto-approve", *self._values(changes))
         return by_address(json.loads(self.run("show", "-json").stdout)["values"])
 
     def refusals(self, **changes: Any) -> list[str]:
