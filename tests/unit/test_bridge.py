@@ -31,7 +31,7 @@ from bridge_kit import (
     attempt,
     spoken_by_patient,
 )
-from careflow.caller.bridge import BridgeConfig, media_route
+from careflow.caller.bridge import BridgeConfig, MediaBridge
 from careflow.caller.conversation import ConversationConfig
 from careflow.clock import Pace, VirtualClock
 from careflow.core.attempts import Ending
@@ -70,6 +70,7 @@ class Hospital:
         self.talks: list[Questionnaire] = []
         self.config = BridgeConfig(url=PUBLIC_URL, auth_token=AUTH_TOKEN)
         self.port = 0
+        self.bridge: MediaBridge | None = None
         self.server: uvicorn.Server | None = None
         self.phone: Telephone | None = None
 
@@ -80,7 +81,10 @@ class Hospital:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Hospital]:
         store: Any = Shelf(self.desk)
-        route = media_route(self.desk, self.desk, store, self.speech, self.talk, self.clock, self.config)
+        self.bridge = MediaBridge(
+            self.desk, self.desk, store, self.speech, self.talk, self.clock, self.config
+        )
+        route = self.bridge.route()
         self.server = uvicorn.Server(
             uvicorn.Config(Starlette(routes=[route]), port=0, log_level="error", lifespan="off")
         )

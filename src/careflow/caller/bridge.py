@@ -54,20 +54,6 @@ class BridgeConfig:
     linger_seconds: float = 1.0
 
 
-def media_route(
-    desk: Desk,
-    watch: Watching,
-    store: Store,
-    speech: Speech,
-    talks: Talks,
-    clock: Clock,
-    config: BridgeConfig,
-) -> WebSocketRoute:
-    """The websocket route that Twilio's `<Connect><Stream>` connects to."""
-    bridge = MediaBridge(desk, watch, store, speech, talks, clock, config)
-    return bridge.route()
-
-
 class Refused(CareflowError):
     """The socket may not hold a conversation; `code` is its close code."""
 
@@ -101,7 +87,7 @@ class MediaBridge:
         self.background = Background()
 
     def route(self) -> WebSocketRoute:
-        """The route of the sockets."""
+        """The websocket route that Twilio's `<Connect><Stream>` connects to."""
         return WebSocketRoute(PATH, self.serve, name="media")
 
     async def hand_over(self) -> None:
