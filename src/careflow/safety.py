@@ -232,7 +232,10 @@ def _an_account_is_whole(settings: Settings, roles: frozenset[str]) -> Iterator[
         return
     needed = {
         "twilio_auth_token": (settings.twilio_auth_token.get_secret_value(), ""),
-        "twilio_from": (settings.twilio_from, ""),
+        "twilio_from": (
+            min(one.from_number for one in settings.served),  # the empty one, if there is one
+            ", nor is every hospital's fromNumber" if settings.hospitals else "",
+        ),
     }
     if settings.serves_twilio:
         needed |= {
@@ -280,6 +283,17 @@ def _an_instance_is_not_alone(settings: Settings, roles: frozenset[str]) -> Iter
         )
 
 
+def _the_usual_hospital_is_served(settings: Settings) -> Iterator[Problem]:
+    """A trigger or a command that names no hospital would otherwise be refused each time, and not at the start."""
+    named = settings.hospital_id != type(settings).model_fields["hospital_id"].default
+    if named and settings.hospital_id not in settings.served:
+        accepted = ", ".join(one.id for one in settings.served)
+        yield Problem(
+            ("hospital_id", "hospitals"),
+            f"{settings.hospital_id!r} is not in the file of CAREFLOW_HOSPITALS; accepted: {accepted}",
+        )
+
+
 _ALWAYS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _a_call_may_end_by_itself,
     _a_delivery_outlives_its_call,
@@ -288,6 +302,7 @@ _ALWAYS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     _google_s_tokens_meet_no_work_alike,
     _an_instance_keeps_nothing,
     _google_has_no_such_project,
+    _the_usual_hospital_is_served,
 )
 _SERVING: tuple[Callable[[Settings, frozenset[str]], Iterator[Problem]], ...] = (
     _a_door_without_a_lock_is_private,

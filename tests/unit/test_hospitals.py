@@ -22,6 +22,7 @@ from careflow.core.attempts import Attempt
 from careflow.core.conversation import Say, Started
 from careflow.core.patients import Patient
 from careflow.errors import ProviderError, SettingsError
+from careflow.safety import role_problems
 from careflow.scheduler.defaults import default_jobs
 from careflow.scripts import load_scripts
 from careflow.settings import Settings, load_settings
@@ -133,6 +134,24 @@ class TestFile:
         with pytest.raises(SettingsError) as refused:
             load_settings(hospitals=file_of(tmp_path, text))
         assert told in str(refused.value)
+
+    def test_the_usual_hospital_must_be_one_of_them(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            SettingsError, match=r"CAREFLOW_HOSPITAL_ID: 'riverside' is not in .*: general, lakeside"
+        ):
+            settings_of(tmp_path, hospital_id="riverside")
+        assert settings_of(tmp_path, hospital_id="lakeside").hospital_id == "lakeside"
+
+    def test_a_real_account_needs_a_number_for_every_hospital(self, tmp_path: Path) -> None:
+        without = [TWO[0], {key: value for key, value in TWO[1].items() if key != "fromNumber"}]
+
+        def told(hospitals: object, **more: str) -> str:
+            settings = load_settings(hospitals=file_of(tmp_path, hospitals), twilio_account_sid="AC1", **more)
+            return " ".join(str(one) for one in role_problems(settings, ["caller"]))
+
+        assert "nor is every hospital's fromNumber" in told(without)
+        assert "fromNumber" not in told(TWO)
+        assert "fromNumber" not in told(without, twilio_from="+12125550103")
 
     def test_a_file_that_is_not_there_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"nowhere\.yaml cannot be read"):
