@@ -21,7 +21,7 @@ from careflow.clock import VirtualClock
 from careflow.core.attempts import Attempt
 from careflow.core.conversation import Say, Started
 from careflow.core.patients import Patient
-from careflow.errors import ProviderError, SettingsError
+from careflow.errors import CareflowError, ProviderError, SettingsError
 from careflow.safety import role_problems
 from careflow.scheduler.defaults import default_jobs
 from careflow.scripts import load_scripts
@@ -384,10 +384,14 @@ class TestCommands:
         assert settings_at(None, "lakeside").time_zone == "America/Chicago"
         assert settings_at(None, "general").time_zone == "America/New_York"
 
-    @pytest.mark.parametrize("named", [None, "riverside"])
+    @pytest.mark.parametrize(("named", "refusal"), [(None, NotFound), ("riverside", SettingsError)])
     def test_a_command_names_a_hospital_that_is_served(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        named: str | None,
+        refusal: type[CareflowError],
     ) -> None:
         monkeypatch.setenv("CAREFLOW_HOSPITALS", str(file_of(tmp_path)))
-        with pytest.raises(NotFound, match=r"--hospital: general, lakeside"):
+        with pytest.raises(refusal, match=r": general, lakeside"):
             settings_at(None, named)
