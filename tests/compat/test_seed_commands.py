@@ -165,23 +165,44 @@ class TestDeploy:
 
     @proves("Prerequisites", 1)
     def test_pulse(self, block: str, terminal: Terminal, tmp_path: Path) -> None:
-        words = self.deployed(block, terminal, tmp_path, "careflow-agents/careflow-agent")
-        assert words[:3] == ["run", "deploy", "careflow-agent"]
+        asked = self.deployed(block, terminal, tmp_path, "careflow-agents/careflow-agent")
+        assert set(asked) == {"careflow-agent"}
+        words, settings = asked["careflow-agent"]
         assert "--no-allow-unauthenticated" in words
         assert "--service-account=careflow-pulse@careflow-478811.iam.gserviceaccount.com" in words
+        assert settings == {"CAREFLOW_ENVIRONMENT": "prod", "CAREFLOW_TRUST_PLATFORM_TOKENS": "true"}
 
     @proves("Prerequisites", 2)
-    def test_caller(self, block: str, terminal: Terminal, tmp_path: Path) -> None:
-        words = self.deployed(block, terminal, tmp_path, "careflow-agents/caller-agent")
-        assert words[:3] == ["run", "deploy", "caller-agent"]
-        assert "--allow-unauthenticated" in words
+    def test_caller_has_a_private_door_and_a_public_one(
+        self, block: str, terminal: Terminal, tmp_path: Path
+    ) -> None:
+        asked = self.deployed(block, terminal, tmp_path, "careflow-agents/caller-agent")
+        assert set(asked) == {"caller-agent", "caller-agent-twilio"}
+        for name, routes, door, trust in (
+            ("caller-agent", "a2a", "--no-allow-unauthenticated", "true"),
+            ("caller-agent-twilio", "twilio", "--allow-unauthenticated", "false"),
+        ):
+            words, settings = asked[name]
+            assert [word for word in words if "allow-unauthenticated" in word] == [door]
+            assert "--service-account=careflow-caller@careflow-478811.iam.gserviceaccount.com" in words
+            assert settings == {
+                "CAREFLOW_ENVIRONMENT": "prod",
+                "CAREFLOW_CALLER_ROUTES": routes,
+                "CAREFLOW_TRUST_PLATFORM_TOKENS": trust,
+            }
 
-    def deployed(self, block: str, terminal: Terminal, folder: Path, agent: str) -> list[str]:
-        """What gcloud is asked, once everything is there; before, that it is lacking is said and gcloud not asked."""
-        tools = folder / "tools"
+    def deployed(
+        self, block: str, terminal: Terminal, folder: Path, agent: str
+    ) -> dict[str, tuple[list[str], dict[str, str]]]:
+        """What gcloud is asked for each service, and its settings, once everything is there; before, that it is lacking is said
+        and gcloud not asked."""
+        tools, asked = folder / "tools", folder / "asked"
         tools.mkdir()
+        asked.mkdir()
         (tools / "gcloud").write_text(
-            f'#!/bin/sh\n[ "$1" = config ] || printf "%s\\n" "$@" >{folder}/asked\n'
+            '#!/bin/sh\n[ "$1" = config ] && exit\n'
+            f'printf "%s\\n" "$@" >{asked}/$3\n'
+            f'for word; do case $word in --env-vars-file=*) cp "${{word#*=}}" {asked}/$3.yaml; esac; done\n'
         )
         (tools / "gcloud").chmod(0o755)
         with_tools = terminal.having(PATH=f"{tools}:{os.environ['PATH']}")
@@ -189,14 +210,18 @@ class TestDeploy:
         lacking = with_tools.run(block, code=2).stderr
         assert [word in lacking for word in ("no project", "no image", "no env.prod.yaml")] == [True] * 3
         assert "nothing was deployed" in lacking
-        assert not (folder / "asked").exists()
+        assert list(asked.iterdir()) == []
 
         (terminal.project / agent / "env.prod.yaml").write_text("CAREFLOW_ENVIRONMENT: prod\n")
         with_tools.having(PROJECT="careflow-478811", IMAGE="image.example/careflow").run(block)
-        words = (folder / "asked").read_text().splitlines()
-        if shutil.which("gcloud"):
-            assert accepted(" ".join(["gcloud", *words]), folder)
-        return words
+        services = {}
+        for settings in asked.glob("*.yaml"):
+            words = settings.with_suffix("").read_text().splitlines()
+            assert words[:3] == ["run", "deploy", settings.stem]
+            if shutil.which("gcloud"):
+                assert accepted(" ".join(["gcloud", *words]), folder)
+            services[settings.stem] = (words, yaml.safe_load(settings.read_text()))
+        return services
 
 
 class TestJobs:
