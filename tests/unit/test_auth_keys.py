@@ -7,9 +7,11 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -25,6 +27,7 @@ from careflow.clock import VirtualClock
 from careflow.errors import ProviderError, SettingsError
 from careflow.settings import load_settings
 
+T = TypeVar("T")
 NOW = datetime(2026, 11, 23, 13, 15, tzinfo=UTC)
 ACCOUNT = "pulse@careflow-local.iam.gserviceaccount.com"
 
@@ -255,6 +258,15 @@ class TestFileKeys:
             await FileKeys(tmp_path / "jwks.json").key("k")
 
 
+async def in_time(clock: VirtualClock, work: Coroutine[Any, Any, T]) -> T:
+    """What the work answers, while the clock goes on."""
+    doing = asyncio.ensure_future(work)
+    while not doing.done():
+        await asyncio.sleep(0)
+        clock.advance(0.1)
+    return doing.result()
+
+
 MAKE_ISSUER = (
     "import sys,pathlib;from careflow.auth.issuer import LocalIssuer as L;L(pathlib.Path(sys.argv[1]))"
 )
@@ -340,16 +352,45 @@ class TestTokens:
     async def test_a_token_in_hand_outlives_a_metadata_failure(
         self, issuer: LocalIssuer, clock: VirtualClock
     ) -> None:
-        answers = iter([httpx.Response(200, text=issuer.mint(ACCOUNT, "a", NOW)), *[httpx.Response(500)] * 2])
+        answers = iter([httpx.Response(200, text=issuer.mint(ACCOUNT, "a", NOW)), *[httpx.Response(500)] * 8])
         tokens = MetadataTokens(
             httpx.AsyncClient(transport=httpx.MockTransport(lambda _: next(answers))), clock
         )
         first = await tokens.token("a")
         clock.advance(57 * 60)
-        assert await tokens.token("a") == first
+        assert await in_time(clock, tokens.token("a")) == first
         clock.advance(2.5 * 60)
         with pytest.raises(ProviderError, match="500"):
-            await tokens.token("a")
+            await in_time(clock, tokens.token("a"))
+        assert next(answers, None) is None  # four tries each time
+
+    @pytest.mark.parametrize("failure", [500, 503, 429, "silence"])
+    async def test_what_may_pass_is_asked_again(
+        self, issuer: LocalIssuer, clock: VirtualClock, failure: int | str
+    ) -> None:
+        tries = 0
+
+        def serve(request: httpx.Request) -> httpx.Response:
+            nonlocal tries
+            tries += 1
+            if tries < 3:
+                if isinstance(failure, str):
+                    raise httpx.ConnectError(failure)
+                return httpx.Response(failure)
+            return httpx.Response(200, text=issuer.mint(ACCOUNT, "a", NOW))
+
+        tokens = MetadataTokens(httpx.AsyncClient(transport=httpx.MockTransport(serve)), clock)
+        assert (await in_time(clock, tokens.token("a"))).count(".") == 2
+        assert tries == 3
+
+    @pytest.mark.parametrize("status", [400, 403, 404])
+    async def test_an_instance_without_an_account_is_told_so_at_once(
+        self, clock: VirtualClock, status: int
+    ) -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(status))
+        with pytest.raises(ProviderError, match=str(status)) as refused:
+            await MetadataTokens(httpx.AsyncClient(transport=transport), clock).token("a")
+        assert refused.value.permanent
 
     @pytest.mark.parametrize("text", ["", "not a token", "a.b.c", "e30.e30.x"])
     async def test_an_answer_that_is_no_token_is_an_error(self, clock: VirtualClock, text: str) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import httpx
 
 _RENEW = timedelta(minutes=5)  # before the end; the metadata server gives the same token until then
+_PAUSES = (0.1, 0.4, 1.5)  # seconds between the tries: a new instance's metadata server may not be ready
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _AT_LEAST = timedelta(minutes=1)  # what ports.Tokens promises
 
 
@@ -68,13 +70,14 @@ class MetadataTokens:
     """Google-signed tokens of the service account that this instance runs as.
 
     From the metadata server's `instance/service-accounts/default/identity`; `format=full` makes it name the account's
-    e-mail address, which is what our services check.
+    e-mail address, which is what our services check. What may pass (no answer, 5xx, 429) is asked again, four times in all.
     """
 
     def __init__(
         self, http: httpx.AsyncClient, clock: Clock, *, server: str = "http://metadata.google.internal"
     ) -> None:
         self._http = http
+        self._clock = clock
         self._url = f"{server}/computeMetadata/v1/instance/service-accounts/default/identity"
         self._cache = _Cache(clock)
 
@@ -82,6 +85,16 @@ class MetadataTokens:
         return await self._cache.get(audience, lambda: self._fetch(audience))
 
     async def _fetch(self, audience: str) -> tuple[str, datetime]:
+        for pause in _PAUSES:
+            try:
+                return await self._ask(audience)
+            except ProviderError as error:
+                if error.permanent:
+                    raise
+            await self._clock.sleep(pause)
+        return await self._ask(audience)
+
+    async def _ask(self, audience: str) -> tuple[str, datetime]:
         import httpx
 
         try:
@@ -93,9 +106,10 @@ class MetadataTokens:
             )
         except httpx.HTTPError as error:
             raise ProviderError(f"metadata server: {type(error).__name__}") from error
-        if response.status_code != 200:
+        status = response.status_code
+        if status != 200:
             raise ProviderError(
-                f"metadata server: HTTP {response.status_code}", code=str(response.status_code)
+                f"metadata server: HTTP {status}", code=str(status), permanent=status not in _PASSING
             )
         token = response.text.strip()
         return token, _expiry(token)
@@ -108,4 +122,4 @@ def _expiry(token: str) -> datetime:
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return datetime.fromtimestamp(claims["exp"], UTC)
     except (IndexError, ValueError, KeyError, TypeError, OverflowError):
-        raise ProviderError("metadata server: the answer is not an identity token") from None
+        raise ProviderError("metadata server: the answer is not an identity token", permanent=True) from None
