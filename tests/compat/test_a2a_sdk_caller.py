@@ -325,3 +325,50 @@ async def test_a_client_of_the_older_protocol_is_told_the_version(here: World) -
             headers={"Authorization": f"Bearer {token}"},
         )
     assert answer.json()["error"]["code"] == -32009
+
+
+class TestTenant:
+    """A request that names a hospital as its tenant is about that hospital only."""
+
+    async def test_another_hospitals_attempt_is_not_to_be_found(self, here: World) -> None:
+        async with served(here) as caller:
+            order = await here.ready()
+            await anext(caller.client.send_message(request(order)))
+            task_id = order.attempt_id
+            mine = GetTaskRequest(id=task_id, tenant=order.hospital_id)
+            assert (await caller.client.get_task(mine)).id == task_id
+            with pytest.raises(TaskNotFoundError):
+                await caller.client.get_task(GetTaskRequest(id=task_id, tenant="lakeside"))
+            with pytest.raises(TaskNotFoundError):
+                await anext(caller.client.subscribe(SubscribeToTaskRequest(id=task_id, tenant="lakeside")))
+            with pytest.raises(TaskNotFoundError):
+                await caller.client.cancel_task(CancelTaskRequest(id=task_id, tenant="lakeside"))
+            assert (await here.attempt(order)).cancel_requested_at is None
+
+    @pytest.mark.parametrize("by_context", [False, True])
+    async def test_only_the_hospitals_own_attempts_are_listed(self, here: World, by_context: bool) -> None:
+        async with served(here) as caller:
+            order = await here.ready()
+            await anext(caller.client.send_message(request(order)))
+
+            async def listed(tenant: str) -> list[str]:
+                context = order.call_id if by_context else ""
+                asked = ListTasksRequest(tenant=tenant, context_id=context)
+                return [task.id for task in (await caller.client.list_tasks(asked)).tasks]
+
+            assert await listed("") == await listed(order.hospital_id) == [order.attempt_id]
+            assert await listed("lakeside") == []
+
+    async def test_an_order_in_another_hospitals_name_is_refused_and_nothing_is_dialled(
+        self, here: World
+    ) -> None:
+        async with served(here) as caller:
+            order = await here.ready()
+            asked = request(order)
+            asked.tenant = "lakeside"
+            with pytest.raises(InvalidParamsError, match="hospitalId"):
+                await anext(caller.client.send_message(asked))
+            await here.store.put_patients([patient(hospital_id="lakeside")])  # the same id and number
+            answer = await anext(caller.client.send_message(request(order, hospitalId="lakeside")))
+            assert data_of(status_of(answer)) == {"refused": "call-over"}
+        assert await here.store.open_attempts() == []

@@ -331,3 +331,46 @@ def test_the_sdk_s_server_does_not_slow_down_the_start() -> None:
     program = "import sys, careflow.pulse.app; print(any(m.startswith('a2a.server') for m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+class TestTenant:
+    """A request that names a hospital as its tenant is about that hospital only."""
+
+    async def test_another_hospitals_round_is_not_to_be_found(self, here: World) -> None:
+        async with served(here) as pulse:
+            await anext(pulse.client.send_message(morning()))
+            mine = GetTaskRequest(id=ROUND_ID, tenant="default")
+            assert (await pulse.client.get_task(mine)).id == ROUND_ID
+            with pytest.raises(TaskNotFoundError):
+                await pulse.client.get_task(GetTaskRequest(id=ROUND_ID, tenant="lakeside"))
+            with pytest.raises(TaskNotFoundError):
+                await pulse.client.cancel_task(CancelTaskRequest(id=ROUND_ID, tenant="lakeside"))
+            with pytest.raises(TaskNotFoundError):
+                await anext(pulse.client.subscribe(SubscribeToTaskRequest(id=ROUND_ID, tenant="lakeside")))
+
+    async def test_only_the_hospitals_own_rounds_are_listed(self, here: World) -> None:
+        await here.store.put_patients([patient(9, hospital_id="lakeside")])
+        async with served(here) as pulse:
+            await anext(pulse.client.send_message(morning()))
+            await anext(pulse.client.send_message(morning(hospitalId="lakeside")))
+
+            async def listed(**asked: str) -> list[str]:
+                found = await pulse.client.list_tasks(ListTasksRequest(**asked))
+                return sorted(task.id for task in found.tasks)
+
+            theirs = ROUND_ID.replace("default", "lakeside")
+            assert await listed() == [ROUND_ID, theirs]
+            assert await listed(tenant="lakeside") == [theirs]
+            assert await listed(tenant="lakeside", context_id=ROUND_ID) == []
+
+    async def test_a_round_is_begun_for_the_tenant_and_for_nobody_else(self, here: World) -> None:
+        async with served(here) as pulse:
+            asked = morning()
+            asked.tenant = "lakeside"
+            first = await anext(pulse.client.send_message(asked))
+            assert told(first)[1]["hospitalId"] == "lakeside"
+            other = morning(hospitalId="default")
+            other.tenant = "lakeside"
+            with pytest.raises(InvalidParamsError, match="hospitalId"):
+                await anext(pulse.client.send_message(other))
+        assert await here.store.rounds("default") == []
