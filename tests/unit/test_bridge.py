@@ -36,7 +36,7 @@ from careflow.caller.conversation import ConversationConfig
 from careflow.clock import Pace, VirtualClock
 from careflow.core.attempts import Ending
 from careflow.core.checkins import AlertKind
-from careflow.core.conversation import BargedIn, DeafNow, Heard, MachineAnswered, Resumed
+from careflow.core.conversation import BargedIn, DeafNow, Heard, MachineAnswered, RaiseAlert, Resumed
 from careflow.core.patients import Patient
 from careflow.errors import ProviderError
 
@@ -496,6 +496,71 @@ class TestEnds:
             await hospital.clock.sleep(40)
         assert hospital.desk.ends == []
         assert len(hospital.desk.kept_at) == kept
+
+
+class TestHandover:
+    async def handed_over(self, hospital: Hospital) -> str:
+        """What the bridge hands over when it is told to stop, at once."""
+        assert hospital.bridge is not None
+        await hospital.bridge.hand_over()
+        assert hospital.desk.ends == []
+        (text,) = hospital.desk.handed_over
+        return text
+
+    async def test_a_conversation_is_left_where_it_stands_and_its_socket_closed(
+        self, hospital: Hospital
+    ) -> None:
+        async with hospital.call() as phone:
+            phone.answers = {FIRST: "1"}
+            await hospital.until(lambda: hospital.talks and hospital.talks[0].answers)
+            assert await self.handed_over(hospital) == "1"
+            await hospital.clock.sleep(3)
+        assert phone.heard[-1] == (SECOND, False), "what is queued at Twilio is dropped with the stream"
+
+    async def test_an_answer_that_is_being_spoken_is_understood_before_the_handover(
+        self, hospital: Hospital
+    ) -> None:
+        async with hospital.call() as phone:
+            phone.answers = {FIRST: spoken_by_patient("YES")}
+            await hospital.until(lambda: phone.heard)
+            await hospital.clock.sleep(0.8)  # in the middle of the word
+            assert await self.handed_over(hospital) == "1"
+        assert hospital.talks[0].answers == ["YES"]
+
+    async def test_who_speaks_on_and_on_is_waited_for_no_longer_than_a_stopping_process_has(
+        self, hospital: Hospital
+    ) -> None:
+        async with hospital.call() as phone:
+            phone.answers = {FIRST: spoken_by_patient("PAIN", seconds=60)}
+            await hospital.until(lambda: phone.heard)
+            await hospital.clock.sleep(1)
+            began = hospital.clock.now()
+            await self.handed_over(hospital)
+            assert (hospital.clock.now() - began).total_seconds() < 7
+
+    async def test_a_checkpoint_says_nothing_of_an_alert_that_is_not_stored(self, hospital: Hospital) -> None:
+        """Or nobody would raise it again."""
+        hospital.desk.alert_seconds = 3600
+        async with hospital.call() as phone:
+            phone.answers = {FIRST: spoken_by_patient("PAIN")}
+            await hospital.until(lambda: RaiseAlert(AlertKind.RED_FLAG, "chest-pain") in hospital.trace)
+            assert await self.handed_over(hospital) == ""
+
+    async def test_a_socket_that_comes_later_is_sent_away_with_its_token_unused(
+        self, hospital: Hospital
+    ) -> None:
+        assert hospital.bridge is not None
+        await hospital.bridge.hand_over()
+        async with hospital.socket() as socket:
+            await Telephone(hospital.clock, socket.send, []).connect()
+            assert await refused_with(socket) == 1012
+        assert hospital.desk.token == TOKEN
+
+    async def test_a_conversation_that_says_nothing_for_long_is_still_held(self, hospital: Hospital) -> None:
+        async with hospital.call():
+            await hospital.until(lambda: len(hospital.desk.kept_at) >= 2)  # nobody answers, nothing is saved
+        first, second, *_ = hospital.desk.kept_at
+        assert (second - first).total_seconds() <= 11
 
 
 class TestDoor:
