@@ -258,8 +258,8 @@ READ_ONLY = """
 
     NOBODY = 65534
     folder = Path(sys.argv[1])
-    known = database._migrations()  # while the package may still be read
-    database._migrations = lambda: known
+    known = database._migrations('careflow.store.migrations')  # while the package may still be read
+    database._migrations = lambda schema: known
     database.Database.open(folder).close()
     for path in (*folder.iterdir(), folder):
         path.chmod(path.stat().st_mode & 0o555)
@@ -332,12 +332,12 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path, monkeypa
     from careflow.store import database as module
 
     Database.open(tmp_path).close()
-    known = module._migrations()
+    known = module._migrations("careflow.store.migrations")
     broken = [*known, (known[-1][0] + 1, "CREATE TABLE extra (id INTEGER);\nINSERT INTO nowhere VALUES (1);")]
-    monkeypatch.setattr(module, "_migrations", lambda: broken)
+    monkeypatch.setattr(module, "_migrations", lambda schema: broken)
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         Database.open(tmp_path)
-    monkeypatch.setattr(module, "_migrations", lambda: known)
+    monkeypatch.setattr(module, "_migrations", lambda schema: known)
     Database.open(tmp_path).close()
     with sqlite3.connect(tmp_path / FILE) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -356,9 +356,9 @@ def test_a_new_migration_runs_once_and_keeps_the_data(tmp_path, monkeypatch):
             database.close()
 
     asyncio.run(count(insert("kept")))
-    known = module._migrations()
+    known = module._migrations("careflow.store.migrations")
     added = [*known, (known[-1][0] + 1, "CREATE TABLE extra (id INTEGER);\n-- the end\n")]
-    monkeypatch.setattr(module, "_migrations", lambda: added)
+    monkeypatch.setattr(module, "_migrations", lambda schema: added)
     for _ in range(2):
         assert asyncio.run(count(names)) == ["kept"]
 
@@ -366,7 +366,7 @@ def test_a_new_migration_runs_once_and_keeps_the_data(tmp_path, monkeypatch):
 def test_migrations_are_numbered_without_gaps():
     from careflow.store.database import _migrations
 
-    numbers = [number for number, _ in _migrations()]
+    numbers = [number for number, _ in _migrations("careflow.store.migrations")]
     assert numbers == list(range(1, len(numbers) + 1))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from careflow.google_api.refusals import invalid
 Tree: TypeAlias = dict[str, Any]
 
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s")
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _WHOLE = re.compile(r"-?\d{1,10}")
 
 
@@ -138,6 +140,31 @@ def binary(value: Any, path: str) -> bytes:
         return base64.b64decode(usual + "=" * (-len(usual) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise invalid(path, "is not base64") from None
+
+
+def number(value: Any, path: str) -> float:
+    """A double that is a number."""
+    try:
+        found = (
+            float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        )
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise invalid(path, "must be a number", value)
+    return found
+
+
+def timestamp(value: Any, path: str) -> datetime:
+    """RFC 3339 with a zone. What is finer than a microsecond is cut off."""
+    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+    try:
+        if found is None:
+            raise ValueError
+        day, decimals, zone = found.groups()
+        return datetime.fromisoformat(f"{day}.{(decimals or '')[:6]:0<6}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise invalid(path, 'must be a time like "2026-11-23T08:00:00Z"', value) from None
 
 
 def text_map(value: Any, path: str) -> dict[str, str]:

@@ -3,48 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
-from types import MappingProxyType
 
-
-class Code(IntEnum):
-    """google.rpc.Code; stored and shown by name, in a Job's status by number."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
-
-
-# The observed ones, and for the rest the standard mapping.
-_BY_STATUS = MappingProxyType(
-    {
-        400: Code.INVALID_ARGUMENT,
-        401: Code.UNAUTHENTICATED,
-        403: Code.PERMISSION_DENIED,
-        404: Code.NOT_FOUND,
-        409: Code.ABORTED,
-        416: Code.OUT_OF_RANGE,
-        429: Code.RESOURCE_EXHAUSTED,
-        499: Code.CANCELLED,
-        501: Code.UNIMPLEMENTED,
-        503: Code.UNAVAILABLE,
-        504: Code.DEADLINE_EXCEEDED,
-    }
-)
+from careflow.google_api.codes import Code, code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +23,9 @@ class Outcome:
 def answered(status: int) -> Outcome:
     """The target's answer: 200 to 299 is success, and nothing else is."""
     said = f"Original HTTP response code number = {status}"
-    if 200 <= status <= 299:
-        return Outcome(Code.OK, f"URL_CRAWLED. {said}", status)
-    if status in _BY_STATUS:
-        code = _BY_STATUS[status]
-    else:
-        code = {4: Code.FAILED_PRECONDITION, 5: Code.INTERNAL}.get(status // 100, Code.UNKNOWN)
+    code = code_of(status)
+    if code is Code.OK:
+        return Outcome(code, f"URL_CRAWLED. {said}", status)
     kind = "URL_UNREACHABLE-UNREACHABLE_5xx" if status // 100 == 5 else "URL_ERROR-ERROR_OTHER"
     return Outcome(code, f"{kind}. {said}", status)
 

@@ -25,8 +25,10 @@ from careflow.store.locks import RoleLock, hold_role
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
+_Migrations = Sequence[tuple[int, str]]
 
 FILE = "careflow.sqlite3"
+SCHEMA = "careflow.store.migrations"
 BUSY_TIMEOUT_MS = (
     10_000  # how long another process may hold the write lock before we say that the store is unavailable
 )
@@ -90,9 +92,10 @@ class Database:
             thread.start()
 
     @classmethod
-    def open(cls, data_dir: Path, *, exclusive: str | None = None) -> Database:
+    def open(cls, data_dir: Path, *, exclusive: str | None = None, schema: str = SCHEMA) -> Database:
         """Open or create the database in `data_dir` and bring it to this version. Blocks; meant for start-up.
 
+        `schema` is the package of the migrations that make it; one of another schema has a directory of its own.
         With `exclusive` the role of that name is held until `close` (`locks.hold_role`). Raises StoreInUse; StoreTooNew for a
         database of a newer version, which is left as it is; StoreUnavailable when the directory cannot be written.
         """
@@ -101,9 +104,10 @@ class Database:
         path = data_dir / FILE
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            writer = _connect(path, opened)
-            _migrate(writer, path)
-            reader = _connect(path, opened)
+            migrations = _migrations(schema)
+            writer = _connect(path, opened, migrations)
+            _migrate(writer, migrations)
+            reader = _connect(path, opened, migrations)
             reader.execute("PRAGMA query_only = ON")
         except BaseException as error:
             for connection in opened:
@@ -258,12 +262,12 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _connect(path: Path, opened: list[sqlite3.Connection]) -> sqlite3.Connection:
+def _connect(path: Path, opened: list[sqlite3.Connection], migrations: _Migrations) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
     )
     opened.append(connection)
-    _refuse_newer(connection, path)
+    _refuse_newer(connection, path, migrations)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -272,9 +276,9 @@ def _connect(path: Path, opened: list[sqlite3.Connection]) -> sqlite3.Connection
     return connection
 
 
-def _migrations() -> list[tuple[int, str]]:
+def _migrations(schema: str) -> _Migrations:
     """(number, SQL) of each, ascending."""
-    files = resources.files("careflow.store.migrations").iterdir()
+    files = resources.files(schema).iterdir()
     return sorted((int(file.name[:4]), file.read_text()) for file in files if file.name.endswith(".sql"))
 
 
@@ -283,8 +287,8 @@ def _version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
-    stored, known = _version(connection), _migrations()[-1][0]
+def _refuse_newer(connection: sqlite3.Connection, path: Path, migrations: _Migrations) -> None:
+    stored, known = _version(connection), migrations[-1][0]
     if stored > known:
         raise StoreTooNew(
             f"database {path} has version {stored}, this CareFlow Pulse knows versions up to {known}; "
@@ -292,9 +296,9 @@ def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, migrations: _Migrations) -> None:
     """Run the migrations that the database lacks, each in one transaction; then prove that it can be written."""
-    for number, script in _migrations():
+    for number, script in migrations:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if _version(connection) < number:  # asked inside: another process may have been migrating

@@ -74,17 +74,18 @@ class HttpDelivery:
 
         409 is Pulse's "not now": of a round that is still open, whose telephone calls may last longer than the retries.
         """
-        value = response.headers.get("Retry-After", "").strip()
-        if response.status_code not in (409, 429, 503) or not value:
+        if response.status_code not in (409, 429, 503):
             return None
-        if value.isdecimal():
-            return timedelta(seconds=min(int(value), 24 * 3600))
-        return _until(value, self._clock.now())
+        return retry_after(response.headers.get("Retry-After", ""), self._clock.now())
 
 
-def _until(date: str, now: datetime) -> timedelta | None:
+def retry_after(header: str, now: datetime) -> timedelta | None:
+    """What a Retry-After header asks for, at most a day in seconds; None when it is absent or unreadable."""
+    value = header.strip()
+    if value.isdecimal():
+        return timedelta(seconds=min(int(value), 24 * 3600))
     try:
-        moment = parsedate_to_datetime(date)
+        moment = parsedate_to_datetime(value)
     except ValueError:
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -65,25 +65,34 @@ def backoff(limits: QueueLimits, deliveries: int, answer: Answer, random: Callab
 
 
 class Pace:
-    """A token bucket that holds one token: starts are never closer together than the rate allows."""
+    """A token bucket that holds `burst` tokens: with one, starts are never closer together than the rate allows."""
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, burst: int = 1) -> None:
+        self._full_at: datetime | None = None  # when the bucket is full again; None: it always was
+        self.change(per_second, burst)
+
+    def change(self, per_second: float, burst: int = 1) -> None:
+        """From now on another rate; what has been started counts."""
         self._interval = timedelta(seconds=1 / per_second)
-        self._next: datetime | None = None
+        self._burst = burst
 
     def allowed(self, now: datetime, wanted: int) -> int:
         """How many of `wanted` may start at `now`."""
         if not self._interval:
             return wanted
-        return 0 if self.wait(now) > 0 else min(wanted, 1)
+        return max(0, min(wanted, self._burst - math.ceil(self._lacking(now) / self._interval)))
 
     def wait(self, now: datetime) -> float:
         """Seconds until the next may start; 0 when it may start now. A clock that was set back does not make it longer."""
-        if self._next is None:
-            return 0.0
-        self._next = min(self._next, now + self._interval)
-        return max(0.0, (self._next - now).total_seconds())
+        return max(0.0, (self._lacking(now) - (self._burst - 1) * self._interval).total_seconds())
 
     def started(self, now: datetime) -> None:
         """One starts at `now`."""
-        self._next = now + self._interval
+        self._full_at = now + self._lacking(now) + self._interval
+
+    def _lacking(self, now: datetime) -> timedelta:
+        """How long the bucket needs until it is full."""
+        if self._full_at is None:
+            return timedelta(0)
+        self._full_at = min(self._full_at, now + self._burst * self._interval)
+        return max(timedelta(0), self._full_at - now)
