@@ -13,9 +13,9 @@ from careflow.cli import build
 from careflow.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".", "docs", "scheduler", "careflow-agents/*", "src/careflow/**")
+FOLDERS = (".", "docs", "scheduler", "infra", "infra/*", "careflow-agents/*", "src/careflow/**")
 PAGES = sorted({page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md")})
-MAKEFILES = ("Makefile", "scheduler/Makefile", "careflow-agents/agent.mk")
+MAKEFILES = ("Makefile", "scheduler/Makefile", "infra/Makefile", "careflow-agents/agent.mk")
 SCREEN = 60  # lines
 _TRIED = re.compile(r"^(?: {4}|\$ )(careflow [^#\n]*)", re.MULTILINE)
 _NAMED = re.compile(r"`(careflow [^`]*)`")
@@ -98,7 +98,7 @@ def test_every_command_in_the_docs_is_one(page: Path) -> None:
 def test_every_make_target_in_the_docs_is_one(page: Path) -> None:
     text = "\n".join((ROOT / name).read_text() for name in MAKEFILES)
     targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
-    named = re.findall(r"(?:`|^ {4})make ([a-z-]+)", page.read_text(), re.MULTILINE)
+    named = re.findall(r"(?:`|^ {4})make (?:-C \S+ )?([a-z-]+)", page.read_text(), re.MULTILINE)
     assert set(named) <= targets
 
 
