@@ -7,7 +7,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -22,21 +22,31 @@ from careflow.core.rounds import Execution, Round
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
+Converters = tuple[Convert | None, Convert | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """How values are written and read, where stores differ: by type, and tuples of (text, value) pairs, whose order counts."""
+
+    plain: Mapping[Any, Converters]
+    pairs: Converters
 
 
 class Codec(Generic[T]):
     """Turns records of one frozen dataclass into documents and back.
 
-    Instants become RFC 3339 text in UTC, times and dates ISO 8601 text, durations microseconds, bytes base64 text, enums
+    In the usual form, JSON, instants become RFC 3339 text in UTC, times and dates ISO 8601 text, durations microseconds, bytes base64 text, enums
     their value, sets sorted lists, mappings and tuples of (text, value) pairs an object. A key that a document lacks takes
     the field's default, so that fields can be added; a key that the record lacks is ignored, so that fields can be dropped.
     """
 
-    def __init__(self, kind: type[T]) -> None:
+    def __init__(self, kind: type[T], forms: Forms | None = None) -> None:
         self._kind = kind
+        forms = forms or JSON
         hints = typing.get_type_hints(kind)
         self._fields = [
-            (item.name, to_camel(item.name), *_converters(hints[item.name]))
+            (item.name, to_camel(item.name), *_converters(hints[item.name], forms))
             for item in fields(kind)  # type: ignore[arg-type]
         ]
         self._required = {
@@ -82,7 +92,7 @@ def _instant(value: datetime) -> str:
 
 
 _MICROSECOND = timedelta(microseconds=1)
-_PLAIN: dict[Any, tuple[Convert | None, Convert | None]] = {
+_PLAIN: dict[Any, Converters] = {
     str: (None, None),
     int: (None, None),
     float: (None, None),
@@ -95,34 +105,37 @@ _PLAIN: dict[Any, tuple[Convert | None, Convert | None]] = {
 }
 
 
-def _converters(hint: Any) -> tuple[Convert | None, Convert | None]:
-    """How a value of this type is written and read; None where JSON has it as it is. None itself never gets here."""
-    if hint in _PLAIN:
-        return _PLAIN[hint]
+JSON = Forms(_PLAIN, (dict, lambda pairs: tuple(pairs.items())))
+
+
+def _converters(hint: Any, forms: Forms) -> Converters:
+    """How a value of this type is written and read; None where the document has it as it is. None itself never gets here."""
+    if hint in forms.plain:
+        return forms.plain[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (inner,) = [argument for argument in arguments if argument is not type(None)]
-        return _converters(inner)
+        return _converters(inner, forms)
     if origin is Mapping:
         return dict, dict
     if origin is frozenset:
-        encode, decode = _each(arguments[0])
+        encode, decode = _each(arguments[0], forms)
         return lambda values: sorted(encode(values)), lambda values: frozenset(decode(values))
     if origin is tuple and arguments[1:] == (...,):
         if typing.get_origin(arguments[0]) is tuple:
-            return dict, lambda pairs: tuple(pairs.items())
-        encode, decode = _each(arguments[0])
+            return forms.pairs
+        encode, decode = _each(arguments[0], forms)
         return encode, lambda values: tuple(decode(values))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value: value.value, hint
     if is_dataclass(hint):
-        codec = Codec(typing.cast(type[Any], hint))
+        codec = Codec(typing.cast(type[Any], hint), forms)
         return codec.to_document, codec.from_document
-    raise TypeError(f"no JSON form for {hint}")
+    raise TypeError(f"no document form for {hint}")
 
 
-def _each(hint: Any) -> tuple[Convert, Convert]:
-    encode, decode = _converters(hint)
+def _each(hint: Any, forms: Forms) -> tuple[Convert, Convert]:
+    encode, decode = _converters(hint, forms)
     return (
         list if encode is None else lambda values: [encode(value) for value in values],
         list if decode is None else lambda values: [decode(value) for value in values],
