@@ -7,6 +7,7 @@ the suites stay as they are.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import cloud_tasks_kit
 from careflow.clock import VirtualClock
 from careflow.core.attempts import Attempt, Disposition, end
 from careflow.core.calls import Call, CallState, attempt_id, call_id
@@ -24,7 +26,9 @@ from careflow.core.patients import DoNotCall, Medication, Patient
 from careflow.core.rounds import Execution, Round, Trigger, round_for
 from careflow.ports import Store, Task, TaskQueue
 from careflow.store.sqlite import SqliteStore
+from careflow.tasks.cloud_tasks import CloudTasksQueue, ensure_queues
 from careflow.tasks.embedded import EmbeddedQueue
+from careflow.tasks.limits import queue_limits
 from careflow.tasks.pacing import Answer as DeliveryAnswer
 
 NOW = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
@@ -222,6 +226,7 @@ class QueueHarness:
 
     queue: TaskQueue
     clock: VirtualClock
+    settle: Callable[[QueueHarness], Awaitable[None]]
     delivered: list[tuple[str, int, datetime]] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     answers: dict[str, list[int | None]] = field(default_factory=dict)
@@ -262,9 +267,13 @@ class QueueHarness:
 
     async def pause(self) -> None:
         """Let the queue's threads and coroutines finish what they are at."""
-        for _ in range(3):
-            await asyncio.sleep(0.001)
-            await self.queue.cancel("rounds", "nobody")  # a write: behind those that the queue has asked for
+        await self.settle(self)
+
+
+async def _settle_embedded(harness: QueueHarness) -> None:
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+        await harness.queue.cancel("rounds", "nobody")  # a write: behind those that the queue has asked for
 
 
 @asynccontextmanager
@@ -279,7 +288,7 @@ async def _embedded(data_dir: Path) -> AsyncIterator[QueueHarness]:
     queue = EmbeddedQueue(
         store.database, clock, deliver, calls_per_second=1, calls_in_flight=3, random=lambda: 0.5
     )
-    built.append(QueueHarness(queue, clock))
+    built.append(QueueHarness(queue, clock, _settle_embedded))
     running = asyncio.create_task(queue.run())
     try:
         yield built[0]
@@ -289,7 +298,55 @@ async def _embedded(data_dir: Path) -> AsyncIterator[QueueHarness]:
         await store.close()
 
 
-HARNESSES: dict[str, Callable[[Path], AbstractAsyncContextManager[QueueHarness]]] = {"embedded": _embedded}
+@asynccontextmanager
+async def _cloud_tasks(data_dir: Path) -> AsyncIterator[QueueHarness]:
+    """Google's client, over gRPC, to the lab's Cloud Tasks, which delivers over HTTP to a receiver."""
+    clock = VirtualClock(NOW)
+    built: list[QueueHarness] = []
+
+    async def receive(request: cloud_tasks_kit.Request) -> int | None:
+        headers = request.headers
+        task = Task(
+            queue=headers["x-cloudtasks-queuename"],
+            name=request.task,
+            path=request.path,
+            body=json.loads(request.body),
+            due_at=datetime.fromtimestamp(float(headers["x-cloudtasks-tasketa"]), UTC),
+        )
+        return (await built[0].deliver(task, int(headers["x-cloudtasks-taskretrycount"]) + 1)).status
+
+    async with cloud_tasks_kit.serving(data_dir, clock, cloud_tasks_kit.Receiver(receive)) as served:
+        project = {"project": "careflow-test", "location": "us-central1", "url": served.url}
+        await ensure_queues(limits=queue_limits(calls_per_second=1, calls_in_flight=3), **project)
+        queue = await CloudTasksQueue.open(
+            queues={"calls": "calls", "rounds": "rounds"},
+            target=served.receiver.url,
+            audience="https://pulse.test",
+            account="careflow-queue@careflow-test.iam.gserviceaccount.com",
+            deadline=timedelta(minutes=30),
+            **project,
+        )
+
+        async def settle(harness: QueueHarness) -> None:
+            dispatcher = served.tasks.dispatcher
+            for _ in range(5):  # who was woken by the clock gets to it
+                await asyncio.sleep(0)
+            while not dispatcher.is_resting or dispatcher.in_flight != harness.now_delivering:
+                await asyncio.sleep(0.001)
+
+        built.append(QueueHarness(queue, clock, settle))
+        try:
+            yield built[0]
+        finally:
+            for event in built[0].held.values():
+                event.set()
+            await queue.close()
+
+
+HARNESSES: dict[str, Callable[[Path], AbstractAsyncContextManager[QueueHarness]]] = {
+    "embedded": _embedded,
+    "cloud-tasks": _cloud_tasks,
+}
 
 
 @pytest.fixture(params=HARNESSES)
