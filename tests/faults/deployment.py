@@ -72,6 +72,7 @@ class Unit:
     arguments: Sequence[str]
     environment: dict[str, str]
     output: Path
+    program: Sequence[str] = (str(_CAREFLOW),)
     process: asyncio.subprocess.Process | None = None
     _began: int = 0
     _is_ready: bool = False
@@ -81,7 +82,7 @@ class Unit:
         self._began = self.output.stat().st_size if self.output.exists() else 0
         with self.output.open("ab") as out:
             self.process = await asyncio.create_subprocess_exec(
-                _CAREFLOW, *self.arguments, "--json", env=self.environment, stdout=out, stderr=out
+                *self.program, *self.arguments, "--json", env=self.environment, stdout=out, stderr=out
             )
 
     def is_ready(self) -> bool:
@@ -112,6 +113,14 @@ class Unit:
             dying, self.process = self.process, None
             dying.send_signal(signal.SIGKILL)
             await dying.wait()
+
+    async def terminate(self) -> tuple[int, float]:
+        """SIGTERM, and wait for its end: the exit code, and how many real seconds it took."""
+        assert self.process is not None
+        stopping, self.process = self.process, None
+        began = time.monotonic()
+        stopping.send_signal(signal.SIGTERM)
+        return await stopping.wait(), time.monotonic() - began
 
 
 class Probe:

@@ -1,0 +1,140 @@
+"""Instances go in the middle of calls: the patient hears the conversation go on, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from careflow.core.attempts import Attempt, AttemptState, Ending
+from careflow.core.calls import Call, CallState, Outcome
+from careflow.core.checkins import AlertKind
+from careflow.lab.personas import Persona
+from faults.fleet import Fleet
+from faults.people import HOSPITAL, START, people
+
+MEDIA = "/twilio/media"
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    async with Fleet(tmp_path, START, callers=2, pulses=1).running() as running:
+        yield running
+
+
+async def call_of(fleet: Fleet, round_id: str) -> Call:
+    (call,) = await fleet.store.calls(HOSPITAL, round_id)
+    return call
+
+
+async def attempt_of(fleet: Fleet, round_id: str) -> Attempt | None:
+    call = await call_of(fleet, round_id)
+    return await fleet.store.attempt(call.attempt_id) if call.attempt_id else None
+
+
+async def in_mid_conversation(fleet: Fleet) -> str:
+    """A round of one patient who is well, and who has answered a question or two; the round's id."""
+    roster = people()
+    who = next(one for one in roster.due if roster.persona(one) is Persona.WELL)
+    await fleet.store.put_patients([who])
+    await fleet.put_lab(
+        "subscribers", [one.to_json() for one in roster.subscribers if one.phone == who.phone]
+    )
+    round_id: str = (await fleet.trigger())["roundId"]
+
+    async def answered() -> bool:
+        attempt = await attempt_of(fleet, round_id)
+        return bool(attempt and attempt.checkpoint and json.loads(attempt.checkpoint)["answers"])
+
+    await fleet.until(answered)
+    return round_id
+
+
+async def ended(fleet: Fleet, round_id: str) -> Attempt:
+    async def over() -> bool:
+        return (await call_of(fleet, round_id)).state is CallState.ENDED
+
+    await fleet.until(over)
+    attempt = await attempt_of(fleet, round_id)
+    assert attempt is not None
+    assert attempt.state is AttemptState.ENDED
+    return attempt
+
+
+def complaints(fleet: Fleet, name: str) -> list[str]:
+    """What an instance said of anything that went wrong."""
+    text = (fleet.folder / f"{name}.log").read_text()
+    return [line for line in text.splitlines() if "rror" in line or "Traceback" in line or "CRITICAL" in line]
+
+
+@pytest.mark.timeout(120)
+async def test_a_caller_that_stops_hands_its_conversation_to_another_and_the_patient_hears_it_go_on(
+    fleet: Fleet,
+) -> None:
+    round_id = await in_mid_conversation(fleet)
+    (holder,) = fleet.caller.holding(MEDIA)
+    fleet.speed = 1.0  # Cloud Run's ten seconds are real ones
+    code, seconds = await fleet.stop(holder)
+    print(f"{holder} stopped in {seconds:.1f} s")
+    fleet.speed = 20.0
+    assert (code, seconds < 10) == (0, True)
+    assert complaints(fleet, holder) == []
+    attempt = await ended(fleet, round_id)
+    assert attempt.ending is Ending.COMPLETE
+    assert attempt.stream_token.split(".")[:2] == ["0", "2"], "two streams, and no failure"
+    assert (await call_of(fleet, round_id)).outcome is Outcome.COMPLETED
+    check_in = await fleet.store.check_in(HOSPITAL, attempt.id)
+    assert check_in is not None
+    assert len({answer.question_id for answer in check_in.answers}) == len(check_in.answers) > 2
+    assert await fleet.store.alerts(HOSPITAL) == []
+    (call,) = await fleet.dialled()
+    assert call["status"] == "completed"
+    questions = [line["text"] for line in call["transcript"] if line["text"].endswith("?")]
+    assert len(questions) <= len(set(questions)) + 1, "no more than the last question is asked again"
+
+
+@pytest.mark.timeout(120)
+async def test_when_nobody_is_left_to_take_the_conversation_the_patient_hears_so_and_a_nurse_is_told(
+    fleet: Fleet,
+) -> None:
+    """As at Ctrl-C on a laptop."""
+    round_id = await in_mid_conversation(fleet)
+    (holder,) = fleet.caller.holding(MEDIA)
+    (idle,) = {"caller-0", "caller-1"} - {holder}
+    assert (await fleet.stop(idle))[0] == 0
+    fleet.speed = 1.0
+    code, seconds = await fleet.stop(holder, unlisted=False)  # until its end it is the only one there is
+    print(f"{holder} stopped in {seconds:.1f} s")
+    assert (code, seconds < 10) == (0, True)
+    assert complaints(fleet, holder) == []
+    fleet.speed = 20.0
+    await fleet.start("caller-2", "caller")
+    assert (await ended(fleet, round_id)).ending is Ending.INTERRUPTED
+    assert [alert.kind for alert in await fleet.store.alerts(HOSPITAL)] == [AlertKind.CALL_INTERRUPTED]
+    (call,) = await fleet.dialled()
+    assert "interrupted on our side" in call["transcript"][-1]["text"]
+
+
+@pytest.mark.timeout(120)
+async def test_a_pulse_that_stops_leaves_its_call_to_another_while_the_patient_talks(fleet: Fleet) -> None:
+    round_id = await in_mid_conversation(fleet)
+    owner = (await call_of(fleet, round_id)).lease_owner
+    fleet.speed = 1.0
+    code, seconds = await fleet.stop("pulse-0")
+    print(f"pulse-0 stopped in {seconds:.1f} s")
+    assert (code, seconds < 10) == (0, True)
+    assert complaints(fleet, "pulse-0") == []
+    await fleet.start("pulse-9", "pulse")
+
+    async def taken() -> bool:
+        return (await call_of(fleet, round_id)).lease_owner != owner
+
+    stopped_at = fleet.clock.now()
+    await fleet.until(taken)
+    assert (fleet.clock.now() - stopped_at) < fleet.settings.call_lease / 2, "it was given back"
+    fleet.speed = 20.0
+    assert (await ended(fleet, round_id)).ending is Ending.COMPLETE
+    assert (await call_of(fleet, round_id)).outcome is Outcome.COMPLETED
+    assert len(await fleet.dialled()) == 1
