@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from careflow.lab.app import Lab
 
 _ROLES = ("lab", "tasks", "caller", "pulse", "scheduler")  # in the order in which they can be built
-_ON_DISK = frozenset(
-    {"lab", "tasks", "scheduler"}
-)  # what they keep is in the data directory, whatever the store
+_ON_DISK = frozenset({"lab", "scheduler"})  # what they keep is in the data directory, whatever the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +119,10 @@ async def assembled(
         services, lab, counts = [], None, []
         if "lab" in sockets:
             lab, service = parts.lab(sockets["lab"])
+            services.append(service)
+        if "tasks" in sockets:
+            in_flight, service = await parts.tasks(sockets["tasks"])
+            counts.append(in_flight)
             services.append(service)
         if "caller" in sockets:
             services.append(parts.caller(sockets["caller"]))
@@ -277,6 +279,36 @@ class _Parts:
         people = partial(keep_lab_peopled, self.store, lab, self.clock, LAB_SEED)
         # The telephone network goes on while the others hand over, though it stops with them.
         return lab, Service("lab", lab.app, bound, background=(people,), stays_open=("/*",))
+
+    async def tasks(self, bound: socket) -> tuple[Callable[[], int], Service]:
+        """The work-alike of Cloud Tasks, with our two queues in it; and how many tasks it is delivering."""
+        from careflow.lab.cloud_tasks import open_cloud_tasks
+        from careflow.tasks.limits import cloud_tasks_settings, queue_limits
+
+        settings, clock = self.settings, self.clock
+        service = await open_cloud_tasks(
+            settings.data_dir,
+            clock,
+            httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None)),
+            lambda account: auth.tokens(settings, account, self.http, clock),
+            location=settings.location,
+            new_id=_fresh_id,
+        )
+        self.shared.stack.push_async_callback(service.close)
+        ids = {"calls": settings.calls_queue, "rounds": settings.rounds_queue}
+        parent = f"projects/{settings.project}/locations/{settings.location}/queues"
+        limits = queue_limits(
+            calls_per_second=settings.calls_per_second, calls_in_flight=settings.calls_in_flight
+        )
+        queues = {f"{parent}/{ids[name]}": cloud_tasks_settings(limit) for name, limit in limits.items()}
+        return lambda: service.in_flight, Service(
+            "tasks",
+            service.app,
+            bound,
+            prepare=(partial(service.ensure, queues),),
+            background=(service.run,),
+            http=service.http,
+        )
 
     async def scheduler(self, bound: socket) -> Service:
         from careflow.google_api.port import rest_and_grpc
