@@ -23,7 +23,7 @@ from careflow.settings import Settings, load_settings
 from faults.deployment import Books, Unit, free_ports
 from load_balancer import LoadBalancer
 
-SPEED = 20.0  # virtual seconds a real second
+SPEED = 40.0  # virtual seconds a real second
 _CHILD = Path(__file__).with_name("instance_child.py")
 
 
@@ -79,10 +79,10 @@ class Fleet:
             self._store = await open_store(self.settings)
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._kill_all)
-            await self.start("lab", "lab")
-            for role, size in self._sizes.items():
-                for number in range(size):
-                    await self.start(f"{role}-{number}", role)
+            members = [
+                (f"{role}-{number}", role) for role, size in self._sizes.items() for number in range(size)
+            ]
+            await asyncio.gather(*(self.start(name, role) for name, role in [("lab", "lab"), *members]))
             yield self
 
     async def start(self, name: str, role: str) -> None:

@@ -12,7 +12,7 @@ from careflow.core.attempts import Attempt, AttemptState, Ending
 from careflow.core.calls import Call, CallState, Outcome
 from careflow.core.checkins import AlertKind
 from careflow.lab.personas import Persona
-from faults.fleet import Fleet
+from faults.fleet import SPEED, Fleet
 from faults.people import HOSPITAL, START, people
 
 MEDIA = "/twilio/media"
@@ -78,7 +78,7 @@ async def test_a_caller_that_stops_hands_its_conversation_to_another_and_the_pat
     fleet.speed = 1.0  # Cloud Run's ten seconds are real ones
     code, seconds = await fleet.stop(holder)
     print(f"{holder} stopped in {seconds:.1f} s")
-    fleet.speed = 20.0
+    fleet.speed = SPEED
     assert (code, seconds < 10) == (0, True)
     assert complaints(fleet, holder) == []
     attempt = await ended(fleet, round_id)
@@ -109,10 +109,10 @@ async def test_when_nobody_is_left_to_take_the_conversation_the_patient_hears_so
     print(f"{holder} stopped in {seconds:.1f} s")
     assert (code, seconds < 10) == (0, True)
     assert complaints(fleet, holder) == []
-    fleet.speed = 20.0
+    fleet.speed = SPEED
     await fleet.start("caller-2", "caller")
     assert (await ended(fleet, round_id)).ending is Ending.INTERRUPTED
-    assert [alert.kind for alert in await fleet.store.alerts(HOSPITAL)] == [AlertKind.CALL_INTERRUPTED]
+    assert [alert.kind for alert in await fleet.store.alerts(HOSPITAL)] == [AlertKind.INTERRUPTED]
     (call,) = await fleet.dialled()
     assert "interrupted on our side" in call["transcript"][-1]["text"]
 
@@ -134,7 +134,7 @@ async def test_a_pulse_that_stops_leaves_its_call_to_another_while_the_patient_t
     stopped_at = fleet.clock.now()
     await fleet.until(taken)
     assert (fleet.clock.now() - stopped_at) < fleet.settings.call_lease / 2, "it was given back"
-    fleet.speed = 20.0
+    fleet.speed = SPEED
     assert (await ended(fleet, round_id)).ending is Ending.COMPLETE
     assert (await call_of(fleet, round_id)).outcome is Outcome.COMPLETED
     assert len(await fleet.dialled()) == 1
