@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     planning_batch: int = Field(1000, ge=1, le=10000)
 
     # when a person is told (pulse/overdue.py)
-    round_grace: Span = timedelta(hours=1)
+    round_grace: Span = timedelta(minutes=30)
     red_flag_overdue: Span = timedelta(minutes=15)
     alert_overdue: Span = timedelta(hours=4)
 

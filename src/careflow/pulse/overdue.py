@@ -20,16 +20,20 @@ from careflow.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long is too long. `round_grace` counts from the hour of a round, and again from the end of its window."""
+    """How long is too long: for a trigger from its round's hour, for closing from the window's end, for an open alert."""
 
     round_grace: timedelta
+    closing: timedelta
     red_flag: timedelta
     alert: timedelta
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         return cls(
-            round_grace=settings.round_grace, red_flag=settings.red_flag_overdue, alert=settings.alert_overdue
+            round_grace=settings.round_grace,
+            closing=3 * settings.attempt_deadline,  # closing itself gives up an attempt after twice as long
+            red_flag=settings.red_flag_overdue,
+            alert=settings.alert_overdue,
         )
 
     def of_alert(self, kind: AlertKind) -> timedelta:
@@ -111,7 +115,7 @@ class Overdue:
         return lines
 
     async def _unclosed(self) -> int:
-        over = self._clock.now() - self._limits.round_grace
+        over = self._clock.now() - self._limits.closing
         late = [one for one in await self._store.unclosed_rounds() if one.window_end <= over]
         for round_ in late:
             self._log.warning(
