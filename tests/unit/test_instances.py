@@ -117,7 +117,8 @@ class TestTheHolderTellsTheEnd:
             await holder.keep(order.attempt_id, stream=stream)
             await here.settled_loop(reported.done)
             here.clock.advance(1)
-        assert (await here.pass_time(reported)).ending is Ending.INTERRUPTED
+        assert reported.done()
+        assert (await here.attempt(order)).ending is Ending.INTERRUPTED
 
     async def test_a_cancel_at_another_instance_reaches_the_holder(
         self, here: World, other: AttemptDesk
