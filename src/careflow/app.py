@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from careflow.lab.app import Lab
 
 _ROLES = ("lab", "tasks", "caller", "pulse", "scheduler")  # in the order in which they can be built
-_ON_DISK = frozenset({"lab", "scheduler"})  # what they keep is in the data directory, whatever the store
+_HELD = {  # by the store: the roles of which a data directory has one process at a time (`tasks` sees to that itself)
+    "sqlite": frozenset({"lab", "caller", "pulse", "scheduler"}),
+    "firestore": frozenset({"lab", "scheduler"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +108,12 @@ async def assembled(
 ) -> AsyncIterator[Assembly]:
     """The services of the bound roles, in one process until the end.
 
-    Each role whose records are in the data directory is held there: a second process of it raises StoreInUse. On Firestore any
+    A role whose records are in the data directory is held there: a second process of it raises StoreInUse. On Firestore any
     number of Pulses and Callers work side by side.
     """
     async with AsyncExitStack() as stack:
         for role in sockets:
-            if settings.store == "sqlite" or role in _ON_DISK:
+            if role in _HELD[settings.store]:
                 stack.enter_context(_held(settings, role))
         store = await open_store(settings)
         stack.push_async_callback(store.close)
@@ -287,7 +290,7 @@ class _Parts:
 
         settings, clock = self.settings, self.clock
         service = await open_cloud_tasks(
-            settings.data_dir,
+            settings.data_dir / "lab" / "tasks",
             clock,
             httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None)),
             lambda account: auth.tokens(settings, account, self.http, clock),

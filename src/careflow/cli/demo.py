@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
 
+from careflow.auth.issuers import LOCAL_ISSUER
 from careflow.cli.context import Interrupted, Json
-from careflow.cli.output import local, print_json, print_table
+from careflow.cli.demo_result import Result
+from careflow.cli.output import local, print_json
 from careflow.cli.progress import Progress, followed
 from careflow.errors import CareflowError, SettingsError
 from careflow.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from careflow.app import Assembly
     from careflow.clock import Pace, VirtualClock
-    from careflow.core.calls import Call
-    from careflow.core.checkins import Alert
-    from careflow.core.rounds import Round
 
 HOUR = 8
+MOST_PATIENTS = 45  # that the sample roster has
 FASTEST = 1000
 BUSY_STEP = 0.12  # virtual seconds at a time while somebody is on the telephone: six frames of sound
 IDLE_STEP = 20.0  # virtual seconds at a time while nobody is
@@ -58,6 +57,19 @@ async def demo(
     data_dir: Annotated[
         Path | None, Parameter(help="An empty or new directory (default: a new one under careflow-data).")
     ] = None,
+    store: Annotated[
+        Literal["sqlite", "firestore"],
+        Parameter(
+            help="What keeps the records: SQLite, or Google's Firestore emulator (started here, or at FIRESTORE_EMULATOR_HOST)."
+        ),
+    ] = "sqlite",
+    queue: Annotated[
+        Literal["embedded", "cloud-tasks"],
+        Parameter(
+            help="What carries the calls: our own queue, or Google's client on a Cloud Tasks work-alike."
+        ),
+    ] = "embedded",
+    patients: Annotated[int, Parameter(help="How many of the 45 patients.")] = 45,
     json: Json = False,
 ) -> None:
     """Run the morning round of a hospital with 45 synthetic patients, on free ports, and show what came of it."""
@@ -66,40 +78,95 @@ async def demo(
     started = time.monotonic()
     if not 1 <= speed <= FASTEST:
         raise SettingsError(f"--speed {speed}: accepted are numbers from 1 to {FASTEST}")
-    settings = _settings(data_dir)
-    try:
-        settings.data_dir.mkdir(parents=True)
-    except OSError as error:
-        raise CareflowError(f"--data-dir {settings.data_dir} cannot be made: {error.strerror}") from error
-    with Progress(quiet=json) as progress, (settings.data_dir / "log.jsonl").open("w") as log_file:
-        clock = _virtual_morning(settings)
-        configure_logging("demo", level=settings.log_level, clock=clock, stream=log_file)
-        result = await _morning_round(settings, clock, speed, progress)
+    if not 1 <= patients <= MOST_PATIENTS:
+        raise SettingsError(f"--patients {patients}: accepted are numbers from 1 to {MOST_PATIENTS}")
+    directory = _own_directory(data_dir)
+    async with _firestore(store) as emulator:
+        settings = _settings(directory, store, queue, emulator)
+        with Progress(quiet=json) as progress, (directory / "log.jsonl").open("w") as log_file:
+            clock = _virtual_morning(settings)
+            configure_logging("demo", level=settings.log_level, clock=clock, stream=log_file)
+            result = await _morning_round(settings, clock, speed, patients, progress)
     if json:
         print_json(result.document | {"seconds": round(time.monotonic() - started, 1)})
     else:
         result.print()
         print(f"\n{time.monotonic() - started:.0f} s in all; everything is in {settings.data_dir}")
-        print("Look further:")
-        for words in (
-            "alerts list",
-            "calls list",
-            f"calls show {result.worth_hearing} --transcript --audio call.wav",
-            f"rounds show {result.round.id}",
-        ):
-            print(f"  careflow {words} --data-dir {settings.data_dir}")
+        _lead_on(settings, result, lives_on=store == "sqlite" or emulator.outlives_us)
 
 
-def _settings(data_dir: Path | None) -> Settings:
+def _lead_on(settings: Settings, result: Result, *, lives_on: bool) -> None:
+    if not lives_on:
+        print("The emulator has ended and its records with it: start one yourself and name it in")
+        print("FIRESTORE_EMULATOR_HOST, and the demo leaves them there to look at.")
+        return
+    print("Look further:")
+    if settings.store == "firestore":
+        print(f"  export CAREFLOW_STORE=firestore CAREFLOW_PROJECT={settings.project}")
+        print(f"  export FIRESTORE_EMULATOR_HOST={settings.firestore_emulator}")
+    for words in (
+        "alerts list",
+        "calls list",
+        f"calls show {result.worth_hearing} --transcript --audio call.wav",
+        f"rounds show {result.round.id}",
+    ):
+        print(f"  careflow {words} --data-dir {settings.data_dir}")
+
+
+def _own_directory(data_dir: Path | None) -> Path:
     directory = data_dir or Path("careflow-data") / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if directory.exists():
         raise CareflowError(f"--data-dir {directory}: it exists; the demo wants a directory of its own")
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise CareflowError(f"--data-dir {directory} cannot be made: {error.strerror}") from error
+    return directory
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """Where the Firestore emulator is, if one is wanted, and whether it goes on when the demo ends."""
+
+    address: str = ""
+    outlives_us: bool = False
+
+
+@asynccontextmanager
+async def _firestore(store: str) -> AsyncIterator[Emulator]:
+    """The emulator that FIRESTORE_EMULATOR_HOST names, else one for as long as the demo runs."""
+    if store != "firestore":
+        yield Emulator()
+    elif running := load_settings().firestore_emulator:
+        yield Emulator(running, outlives_us=True)
+    else:
+        from careflow.lab.firestore_emulator import running_emulator
+
+        async with running_emulator() as address:
+            yield Emulator(address)
+
+
+def _settings(directory: Path, store: str, queue: str, emulator: Emulator) -> Settings:
+    """Whatever the environment says: the demo rings nobody's telephone, and keeps nothing in anybody's cloud."""
     return load_settings(
         data_dir=directory,
         pulse_port=0,
         caller_port=0,
         lab_port=0,
-        twilio_account_sid="",  # whatever the environment says: the demo rings nobody's telephone
+        tasks_port=0,
+        host="127.0.0.1",
+        environment="local",
+        project=f"demo-{secrets.token_hex(6)}",  # one's own, in an emulator that others may use
+        store=store,
+        firestore_emulator=emulator.address,
+        firestore_database="(default)",
+        queue=queue,
+        cloud_tasks_url="",
+        caller_routes="all",
+        oidc_issuer=LOCAL_ISSUER,
+        oidc_jwks="",
+        trust_platform_tokens=False,
+        twilio_account_sid="",
         calls_in_flight=10,
     )
 
@@ -113,8 +180,10 @@ def _virtual_morning(settings: Settings) -> VirtualClock:
     return VirtualClock(today.astimezone(UTC))
 
 
-async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, progress: Progress) -> Result:
-    from careflow.app import assembled, bind
+async def _morning_round(
+    settings: Settings, clock: VirtualClock, speed: float, patients: int, progress: Progress
+) -> Result:
+    from careflow.app import assembled, bind, roles_here
     from careflow.clock import wait_until
     from careflow.fhir.notes import RosterDefaults
     from careflow.fhir.roster import import_paths
@@ -122,7 +191,8 @@ async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, 
     from careflow.operating import trigger_round
     from careflow.sample import roster_path
 
-    settings, sockets = bind(settings, ("lab", "caller", "pulse"))
+    roles = [role for role in roles_here(settings) if role != "scheduler"]  # it fires by hand, once
+    settings, sockets = bind(settings, roles)
     async with AsyncExitStack() as stack:
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))
         lab = assembly.lab
@@ -140,8 +210,9 @@ async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, 
             defaults=RosterDefaults(time_zone=settings.time_zone),
             now=clock.now(),
         )
-        await assembly.store.put_patients(reading.patients)
-        progress.happened(f"roster: {len(reading.patients)} patients from FHIR bundles")
+        roster = sorted(reading.patients, key=lambda patient: patient.id)[:patients]
+        await assembly.store.put_patients(roster)
+        progress.happened(f"roster: {len(roster)} patients from FHIR bundles")
         interrupted = Interrupted(
             f"the round stays as far as it came; see careflow rounds list --data-dir {settings.data_dir}"
         )
@@ -162,66 +233,8 @@ async def _morning_round(settings: Settings, clock: VirtualClock, speed: float, 
         )
         if round_ is None:
             raise interrupted
-        return await _result(assembly, round_, body)
+        return await Result.of(assembly.store, round_, body["skipped"])
 
 
 def _quarter_past(clock: VirtualClock) -> datetime:
     return clock.now().replace(second=0, microsecond=0) + timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of the round."""
-
-    round: Round
-    skipped: Mapping[str, int]
-    calls: Sequence[Call]
-    alerts: Sequence[Alert]
-    interactions: int
-
-    @property
-    def worth_hearing(self) -> str:
-        """A call with something in it: the first red flag's, else any that was held."""
-        red = [alert.call_id for alert in self.alerts if alert.kind == "red-flag"]
-        held = [call.id for call in self.calls if call.outcome == "completed"]
-        return (red or held or ["CALL"])[0]
-
-    @property
-    def document(self) -> dict[str, Any]:
-        outcomes = Counter(call.outcome.value for call in self.calls if call.outcome is not None)
-        return {
-            "roundId": self.round.id,
-            "patientsQueried": self.round.patients_queried,
-            "callsInitiated": self.round.calls_initiated,
-            "skipped": self.skipped,
-            "outcomes": dict(sorted(outcomes.items())),
-            "attempts": sum(call.attempts for call in self.calls),
-            "alerts": len(self.alerts),
-        }
-
-    def print(self) -> None:
-        rows = Counter((call.outcome.value if call.outcome else "open", call.reason) for call in self.calls)
-        print_table(
-            "What became of everybody",
-            ("outcome", "reason", "patients"),
-            [(*key, number) for key, number in sorted(rows.items())],
-        )
-        kinds = Counter((alert.kind.value, alert.code) for alert in self.alerts)
-        print_table(
-            "Alerts", ("alert", "code", "how many"), [(*key, number) for key, number in sorted(kinds.items())]
-        )
-        print(
-            f"{len(self.calls)} patients, {sum(call.attempts for call in self.calls)} attempts, "
-            f"{self.interactions} interactions on record"
-        )
-
-
-async def _result(assembly: Assembly, round_: Round, body: dict[str, Any]) -> Result:
-    store, hospital = assembly.store, round_.hospital_id
-    return Result(
-        round=round_,
-        skipped=body["skipped"],
-        calls=await store.calls(hospital, round_.id, limit=10_000),
-        alerts=await store.alerts(hospital, round_id=round_.id),
-        interactions=len(await store.interactions(hospital, round_id=round_.id)),
-    )
