@@ -540,11 +540,12 @@ class TestHandover:
 
     async def test_a_checkpoint_says_nothing_of_an_alert_that_is_not_stored(self, hospital: Hospital) -> None:
         """Or nobody would raise it again."""
-        hospital.desk.alert_seconds = 3600
+        hospital.desk.alert_seconds = 30
         async with hospital.call() as phone:
             phone.answers = {FIRST: spoken_by_patient("PAIN")}
             await hospital.until(lambda: RaiseAlert(AlertKind.RED_FLAG, "chest-pain") in hospital.trace)
             assert await self.handed_over(hospital) == ""
+        assert ("alert stored", AlertKind.RED_FLAG, "chest-pain") in hospital.trace, "it was waited for"
 
     async def test_a_socket_that_comes_later_is_sent_away_with_its_token_unused(
         self, hospital: Hospital

@@ -93,18 +93,22 @@ class MediaBridge:
     async def hand_over(self) -> None:
         """Let no conversation begin here any more, and give those that run to other processes; returns when none is left.
 
+        Nor is anything left then that they began, e.g. an alert that the store refused at first.
+
         Each goes on where it stands: Twilio asks `/twilio/resume` when its socket closes, of whoever is there to answer.
         """
         self._is_leaving = True
-        if not self._live:
-            return
+        was_busy = bool(self._live)
         while self._live:
             conversations = list(self._live.values())
             for conversation in conversations:
                 conversation.hand_over()
             await asyncio.gather(*(conversation.over() for conversation in conversations))
-        # Where nobody else is there to take them, Twilio asks us again, and the patients should hear an apology.
-        await self._clock.sleep(self._config.linger_seconds)
+        if was_busy:
+            # Where nobody else is there to take them, Twilio asks us again, and the patients should hear an apology.
+            await self._clock.sleep(self._config.linger_seconds)
+        while self.background.tasks:
+            await asyncio.wait(set(self.background.tasks))
 
     async def serve(self, websocket: WebSocket) -> None:
         """One socket, from its upgrade request to its close."""
