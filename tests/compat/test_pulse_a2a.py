@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
@@ -45,8 +46,9 @@ from careflow.auth.issuer import LocalIssuer
 from careflow.auth.middleware import RequireToken
 from careflow.auth.setup import verifier
 from careflow.core.rounds import Trigger
-from careflow.pulse.a2a import RoundTasks
+from careflow.pulse.a2a import RoundTasks, trigger_in
 from careflow.pulse.app import PUBLIC_PATHS, pulse_rules
+from careflow.settings import load_settings
 from pulse_world import ROUND_ID, WINDOW_END, World, patient, world
 
 T = TypeVar("T")
@@ -151,6 +153,15 @@ async def test_a_stream_tells_the_round_from_its_plan_to_its_end(here: World) ->
 
 async def _all(stream: AsyncIterator[StreamResponse]) -> list[StreamResponse]:
     return [response async for response in stream]
+
+
+@pytest.mark.parametrize("asked", [{"hospitalId": "lakeside"}, {}])
+def test_a_round_that_names_no_zone_lives_by_its_hospitals(tmp_path: Path, asked: dict[str, str]) -> None:
+    profile = {"id": "lakeside", "name": "Lakeside", "phone": "+13125550101", "timeZone": "America/Chicago"}
+    (tmp_path / "hospitals.json").write_text(json.dumps({"hospitals": [profile]}))
+    settings = load_settings(hospitals=tmp_path / "hospitals.json", hospital_id="lakeside")
+    assert trigger_in(morning(**asked).message, settings).time_zone == "America/Chicago"
+    assert trigger_in(morning().message, settings, "lakeside").time_zone == "America/Chicago"
 
 
 async def test_cutting_the_stream_changes_nothing(here: World) -> None:

@@ -63,6 +63,10 @@ async def test_who_asked_one_hospital_not_to_phone_may_be_phoned_by_another(stor
         for work in ("import", "open", "plan", "claim"):
             await actor.do(work, "p1")
     await first.do("bar", "p1")
+    for actor, barred in ((first, True), (second, False)):
+        (candidate,) = await store.candidates(actor.hospital_id, 8)
+        assert candidate.do_not_call is barred
+        assert await store.on_do_not_call(actor.hospital_id, "p2", actor.phone("p1")) is barred
     assert (await first.do("begin", "p1")).result is Began.REFUSED
     assert (await second.do("begin", "p1")).result is Began.BEGUN
 

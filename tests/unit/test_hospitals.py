@@ -96,7 +96,13 @@ class TestFile:
     def test_every_problem_is_told_at_once_with_its_place(self, tmp_path: Path) -> None:
         bad = [
             {"id": "General", "name": "", "phone": 12125550101, "fromNumber": "0123"},
-            {"id": "lakeside", "name": "{clinic_name}", "phone": "+13125550101", "timeZone": "Chicago"},
+            {
+                "id": "lakeside",
+                "name": "{clinic_name}",
+                "phone": "+13125550101",
+                "timeZone": "Chicago",
+                "fromNumber": 13125550102,
+            },
             {"id": "lakeside", "name": "L", "phone": "+13125550101", "roundHours": [24], "colour": "red"},
         ]
         with pytest.raises(SettingsError) as refused:
@@ -110,6 +116,7 @@ class TestFile:
             "hospitals[0].phone: is a number; a telephone number stands in quotes",
             "hospitals[0].fromNumber",
             "hospitals[1].name",
+            "hospitals[1].fromNumber: is a number; a telephone number stands in quotes",
             "hospitals[1].timeZone: 'Chicago' is not an IANA time zone",
             "hospitals[2].roundHours[0]",
             "hospitals[2].colour",
