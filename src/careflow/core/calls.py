@@ -97,3 +97,21 @@ def end(call: Call, now: datetime, outcome: Outcome, reason: str = "") -> Call:
 def wait_again(call: Call, due_at: datetime) -> Call:
     """The call, waiting for its next attempt at `due_at`."""
     return move(call, CallState.WAITING, due_at=due_at, lease_owner=None, lease_until=None)
+
+
+def claimable(call: Call, owner: str, now: datetime) -> bool:
+    """Whether `owner` may take the call at `now` (ports.Store.claim_call)."""
+    match call.state:
+        case CallState.WAITING:
+            return call.due_at <= now
+        case CallState.CALLING:
+            return call.lease_owner in (owner, None) or call.lease_until is None or call.lease_until <= now
+        case CallState.ENDED:
+            return False
+
+
+def keeping_renewal(call: Call, stored: Call) -> Call:
+    """The call as it is to be stored: its lease not shorter than its owner has made it since the call was read."""
+    if call.lease_until and stored.lease_until and stored.lease_owner == call.lease_owner:
+        return replace(call, lease_until=max(call.lease_until, stored.lease_until))
+    return call

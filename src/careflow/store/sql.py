@@ -141,17 +141,6 @@ def store_call(connection: sqlite3.Connection, call: Call) -> Call:
     return call
 
 
-def claimable(call: Call, owner: str, now: datetime) -> bool:
-    """Whether `owner` may take the call at `now` (ports.Store.claim_call)."""
-    match call.state:
-        case CallState.WAITING:
-            return call.due_at <= now
-        case CallState.CALLING:
-            return call.lease_owner in (owner, None) or call.lease_until is None or call.lease_until <= now
-        case CallState.ENDED:
-            return False
-
-
 # --- attempts ----------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from careflow.core.attempts import Attempt, AttemptState
-from careflow.core.calls import Call, CallState
+from careflow.core.calls import Call, CallState, claimable, keeping_renewal
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
 from careflow.core.rounds import Execution, Round
@@ -231,7 +231,7 @@ class SqliteStore:
     ) -> Call | None:
         def work(connection: sqlite3.Connection) -> Call | None:
             call = sql.one(connection, codec.CALL, sql.CALL, (hospital_id, call_id))
-            if call is None or not sql.claimable(call, owner, now):
+            if call is None or not claimable(call, owner, now):
                 return None
             claimed = replace(call, state=CallState.CALLING, lease_owner=owner, lease_until=lease_until)
             return sql.store_call(connection, replace(claimed, version=call.version + 1))
@@ -253,10 +253,8 @@ class SqliteStore:
             stored = sql.one(connection, codec.CALL, sql.CALL, (call.hospital_id, call.id))
             if stored is None or stored.version != call.version:
                 return False
-            lease = call.lease_until
-            if lease and stored.lease_until and stored.lease_owner == call.lease_owner:
-                lease = max(lease, stored.lease_until)  # renewed since the caller read the call
-            sql.store_call(connection, replace(call, lease_until=lease, version=call.version + 1))
+            kept = keeping_renewal(call, stored)
+            sql.store_call(connection, replace(kept, version=call.version + 1))
             return True
 
         return await self._database.write(work)
