@@ -537,6 +537,7 @@ class TestHandover:
             began = hospital.clock.now()
             await self.handed_over(hospital)
             assert (hospital.clock.now() - began).total_seconds() < 7
+        assert hospital.talks[0].answers == ["GARBLED"], "what was said until then was sent to be understood"
 
     async def test_a_checkpoint_says_nothing_of_an_alert_that_is_not_stored(self, hospital: Hospital) -> None:
         """Or nobody would raise it again."""
