@@ -211,6 +211,9 @@ class Settings(BaseSettings):
         return Hospitals({one.id: one.hospital(usual) for one in self.hospitals}, usual)
 
 
+_SECRETS = frozenset(name for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
+
+
 class _Contradiction(ValueError):
     """Settings that are good one by one, and not together."""
 
@@ -264,9 +267,12 @@ def _told_apart(error: ValidationError) -> tuple[list[tuple[str, str]], list[Pro
     together: list[Problem] = []
     for problem in error.errors():
         if problem["loc"]:
-            field, *within = problem["loc"]
+            name, *within = problem["loc"]
+            field, given = names[name], problem["input"]
             text = problem["msg"].removeprefix("Value error, ")
-            single.append((names[field], ": ".join([*map(str, within), text])))
+            if isinstance(given, str) and repr(given) not in text and field not in _SECRETS:
+                text = f"{given!r}: {text}"
+            single.append((field, ": ".join([*map(str, within), text])))
         else:
             cause = problem.get("ctx", {}).get("error")
             together += cause.problems if isinstance(cause, _Contradiction) else []
