@@ -30,6 +30,7 @@ from careflow.tasks.cloud_tasks import CloudTasksQueue, ensure_queues
 from careflow.tasks.embedded import EmbeddedQueue
 from careflow.tasks.limits import queue_limits
 from careflow.tasks.pacing import Answer as DeliveryAnswer
+from emulated import open_firestore, project_of
 
 NOW = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 
@@ -195,7 +196,14 @@ async def _open_sqlite(data_dir: Path) -> Store:
     return await SqliteStore.open(data_dir)
 
 
-OPENERS: dict[str, Callable[[Path], Awaitable[Store]]] = {"sqlite": _open_sqlite}
+async def _open_firestore(data_dir: Path) -> Store:
+    return await open_firestore(project_of(data_dir))
+
+
+OPENERS: dict[str, Callable[[Path], Awaitable[Store]]] = {
+    "sqlite": _open_sqlite,
+    "firestore": _open_firestore,
+}
 
 
 @pytest.fixture(params=OPENERS)

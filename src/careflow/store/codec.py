@@ -36,9 +36,10 @@ class Forms:
 class Codec(Generic[T]):
     """Turns records of one frozen dataclass into documents and back.
 
-    In the usual form, JSON, instants become RFC 3339 text in UTC, times and dates ISO 8601 text, durations microseconds, bytes base64 text, enums
-    their value, sets sorted lists, mappings and tuples of (text, value) pairs an object. A key that a document lacks takes
-    the field's default, so that fields can be added; a key that the record lacks is ignored, so that fields can be dropped.
+    In the usual form, JSON, instants become RFC 3339 text in UTC, times and dates ISO 8601 text, durations microseconds,
+    bytes base64 text, enums their value, sets sorted lists, mappings and tuples of (text, value) pairs an object. A key that
+    a document lacks takes the field's default, so that fields can be added; a key that the record lacks is ignored, so that
+    fields can be dropped.
     """
 
     def __init__(self, kind: type[T], forms: Forms | None = None) -> None:

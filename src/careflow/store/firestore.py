@@ -1,0 +1,444 @@
+"""The Store on Firestore (docs/firestore.md). Every change is one commit, planned on what is stored (`firestore_units`)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from careflow.core.attempts import Attempt, AttemptState
+from careflow.core.calls import Call, CallState, call_id, claimable, keeping_renewal
+from careflow.core.checkins import Alert, CheckIn, Interaction
+from careflow.core.patients import DoNotCall, Patient
+from careflow.core.rounds import Execution, Round
+from careflow.ports import BeginResult, Candidate, Guard, PutCounts
+from careflow.store import firestore_kinds as kinds
+from careflow.store import firestore_queries as queries
+from careflow.store.firestore_attempts import Attempts
+from careflow.store.firestore_connection import Connection, Found
+from careflow.store.firestore_kinds import Kind
+from careflow.store.firestore_units import MARK, Plan, Units
+from careflow.store.firestore_usage import Usage
+
+T = TypeVar("T")
+
+
+class FirestoreStore:
+    """`ports.Store` in one Firestore database (Native mode), shared by any number of processes."""
+
+    def __init__(self, connection: Connection, token: Callable[[], str]) -> None:
+        """Use `FirestoreStore.open`."""
+        self._connection = connection
+        self._units = Units(connection, token)
+        self._attempts = Attempts(connection, self._units)
+        self._token = token
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        project: str,
+        database: str = "(default)",
+        emulator: str = "",
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random.random,
+        token: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> FirestoreStore:
+        """A store on the project's database; with `emulator` (host:port) on that, without credentials.
+
+        `sleep` and `random` serve the pauses between tries, `token` marks writes and never gives the same twice. Raises
+        StoreUnavailable when there are no Google credentials. Nothing is asked of the database before the first method.
+        """
+        return cls(await Connection.open(project, database, emulator, sleep=sleep, random=random), token)
+
+    @property
+    def usage(self) -> Usage:
+        """What this store has used since it was opened, as Google bills it."""
+        return self._connection.usage
+
+    async def check(self) -> None:
+        """Delete a document that is not there: the cheapest proof that a commit is done."""
+
+        async def plan() -> Plan[None]:
+            return Plan(None, [self._units.delete(f"{kinds.HEALTH}/{kinds.hashed(self._token())}")])
+
+        await self._change(plan)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    # patients and the do-not-call list
+
+    async def put_patients(self, patients: Sequence[Patient]) -> PutCounts:
+        """As the port says. Raises ValueError when they are too many for one commit (about 4 MB); nothing was changed then."""
+        paths = [kinds.PATIENTS.path(patient) for patient in patients]
+
+        async def plan() -> Plan[PutCounts]:
+            found = await self._connection.get(list(dict.fromkeys(paths)))
+            changes, counts = _changes(patients, paths, found)
+            writes = [
+                self._units.replace(path, kinds.PATIENTS.to_document(patient), found[path])
+                if path in found
+                else self._units.create(path, kinds.PATIENTS.to_document(patient))
+                for path, patient in changes.items()
+            ]
+            writes += [
+                self._units.merge(
+                    kinds.hospital_path(hospital_id), {"hospitalId": hospital_id}, {"revision": 1}
+                )
+                for hospital_id in sorted({patient.hospital_id for patient in changes.values()})
+            ]
+            return Plan(counts, writes)
+
+        return await self._change(plan)
+
+    async def patient(self, hospital_id: str, patient_id: str) -> Patient | None:
+        return await self._get(kinds.PATIENTS, hospital_id, patient_id)
+
+    async def patients(self, hospital_id: str, *, after: str = "", limit: int = 1000) -> Sequence[Patient]:
+        return await self._list(kinds.PATIENTS, queries.PATIENTS.query(hospital_id, after=after, limit=limit))
+
+    async def candidates(
+        self, hospital_id: str, schedule_hour: int, *, after: str = "", limit: int = 1000
+    ) -> Sequence[Candidate]:
+        """As the port says. The do-not-call list is asked for 30 patients at a time, which costs a read, not 60."""
+        page = await self._list(
+            kinds.PATIENTS,
+            queries.CANDIDATES.query(
+                hospital_id, choice=[str(schedule_hour), kinds.OWN_TIMES], after=after, limit=limit
+            ),
+        )
+        phones = sorted({patient.phone for patient in page if patient.phone})
+        names = [patient.id for patient in page]
+        barred_phones, barred_names = await asyncio.gather(
+            self._on_list(queries.BARRED_PHONES, hospital_id, phones),
+            self._on_list(queries.BARRED_PATIENTS, hospital_id, names),
+        )
+        return [
+            Candidate(patient, patient.phone in barred_phones or patient.id in barred_names)
+            for patient in page
+        ]
+
+    async def roster_revision(self, hospital_id: str) -> int:
+        path = kinds.hospital_path(hospital_id)
+        with self._connection.working():
+            found = await self._connection.get([path])
+        return int(found[path].document.get("revision", 0)) if path in found else 0
+
+    async def hospitals(self) -> Sequence[str]:
+        with self._connection.working():
+            answer = await self._connection.query("", queries.HOSPITALS.query())
+        return [document["hospitalId"] for document in answer.documents]
+
+    async def add_do_not_call(self, entry: DoNotCall) -> None:
+        path = kinds.DO_NOT_CALL.path(entry)
+
+        async def plan() -> Plan[None]:
+            known = await self._connection.get([path])
+            return Plan(None, [] if path in known else self._bar(entry))
+
+        await self._change(plan)
+
+    async def on_do_not_call(self, hospital_id: str, patient_id: str, phone: str | None) -> bool:
+        with self._connection.working():
+            return bool(await self._connection.get(kinds.bar_paths(hospital_id, patient_id, phone)))
+
+    # rounds and executions
+
+    async def open_round(self, round_: Round) -> Round:
+        path, hospital = kinds.ROUNDS.path(round_), kinds.hospital_path(round_.hospital_id)
+
+        async def plan() -> Plan[Round]:
+            found = await self._connection.get([path])
+            if path in found:
+                return Plan(kinds.ROUNDS.from_document(found[path].document))
+            return Plan(
+                round_,
+                [
+                    self._units.create(path, kinds.ROUNDS.to_document(round_)),
+                    self._units.merge(hospital, {"hospitalId": round_.hospital_id}, {"revision": 0}),
+                ],
+            )
+
+        return await self._change(plan)
+
+    async def round(self, hospital_id: str, round_id: str) -> Round | None:
+        return await self._get(kinds.ROUNDS, hospital_id, round_id)
+
+    async def rounds(self, hospital_id: str, *, limit: int = 50) -> Sequence[Round]:
+        return await self._list(kinds.ROUNDS, queries.ROUNDS.query(hospital_id, limit=limit))
+
+    async def unclosed_rounds(self) -> Sequence[Round]:
+        return await self._list(kinds.ROUNDS, queries.UNCLOSED_ROUNDS.query(True))
+
+    async def update_round(self, round_: Round) -> bool:
+        def change(stored: Round) -> Round | None:
+            if stored.version != round_.version:
+                return None
+            return replace(round_, version=round_.version + 1)
+
+        return await self._replace(kinds.ROUNDS, change, round_.hospital_id, round_.id) is not None
+
+    async def add_execution(self, execution: Execution) -> None:
+        await self._put(kinds.EXECUTIONS, execution)
+
+    async def executions(self, hospital_id: str, *, limit: int = 50) -> Sequence[Execution]:
+        return await self._list(kinds.EXECUTIONS, queries.EXECUTIONS.query(hospital_id, limit=limit))
+
+    # calls
+
+    async def create_calls(self, calls: Sequence[Call]) -> int:
+        """As the port says. A call's place is that of its (round, patient), so a second one cannot be stored.
+
+        They are first taken to be new, which costs no read; only when that is refused is looked which are. Raises ValueError for
+        a new call whose id is not that of its (round, patient).
+        """
+        mine = {
+            kinds.CALLS.path_of(call.hospital_id, call_id(call.round_id, call.patient_id)): call
+            for call in reversed(calls)
+        }
+        looked = any(kinds.CALLS.path(call) != path for path, call in mine.items())
+
+        async def plan() -> Plan[int]:
+            nonlocal looked
+            found = await self._connection.get(list(mine), select=[MARK]) if looked else {}
+            looked = True
+            new = {path: call for path, call in mine.items() if path not in found}
+            for path, call in new.items():
+                if kinds.CALLS.path(call) != path:
+                    raise ValueError(f"call {call.id}: the id is not that of its round and patient")
+            writes = [self._units.create(path, kinds.CALLS.to_document(call)) for path, call in new.items()]
+            return Plan(len(new), writes)
+
+        return await self._change(plan)
+
+    async def call(self, hospital_id: str, call_id: str) -> Call | None:
+        return await self._get(kinds.CALLS, hospital_id, call_id)
+
+    async def calls(
+        self, hospital_id: str, round_id: str, *, after: str = "", limit: int = 1000, open_only: bool = False
+    ) -> Sequence[Call]:
+        if open_only:
+            query = queries.OPEN_CALLS.query(hospital_id, round_id, True, after=after, limit=limit)
+        else:
+            query = queries.CALLS.query(hospital_id, round_id, after=after, limit=limit)
+        return await self._list(kinds.CALLS, query)
+
+    async def count_calls(self, hospital_id: str, round_id: str) -> Mapping[tuple[str, str, str], int]:
+        """As the port says, all of it as of one instant: a read for each kind of call there is, and one to count it."""
+        tallies: list[str] = []
+        read_time = None
+        with self._connection.working():
+            while True:
+                after = tallies[-1] if tallies else ""
+                query = queries.TALLIES.query(hospital_id, round_id, after=after, limit=1)
+                answer = await self._connection.query("", query, read_time=read_time)
+                read_time = answer.read_time
+                if not answer.documents:
+                    break
+                tallies.append(answer.documents[0]["tally"])
+            counts = await asyncio.gather(
+                *(
+                    self._connection.count(
+                        queries.TALLIED.query(hospital_id, round_id, tally), read_time=read_time
+                    )
+                    for tally in tallies
+                )
+            )
+        keys = [tally.split("|", 2) for tally in tallies]
+        return {
+            (state, outcome, reason): count
+            for (state, outcome, reason), count in zip(keys, counts, strict=True)
+        }
+
+    async def claim_call(
+        self, hospital_id: str, call_id: str, *, owner: str, now: datetime, lease_until: datetime
+    ) -> Call | None:
+        def change(call: Call) -> Call | None:
+            if not claimable(call, owner, now):
+                return None
+            claimed = replace(call, state=CallState.CALLING, lease_owner=owner, lease_until=lease_until)
+            return replace(claimed, version=call.version + 1)
+
+        return await self._replace(kinds.CALLS, change, hospital_id, call_id)
+
+    async def renew_lease(self, hospital_id: str, call_id: str, *, owner: str, lease_until: datetime) -> bool:
+        def change(call: Call) -> Call | None:
+            if call.state is not CallState.CALLING or call.lease_owner != owner:
+                return None
+            return replace(call, lease_until=lease_until)
+
+        return await self._replace(kinds.CALLS, change, hospital_id, call_id) is not None
+
+    async def update_call(self, call: Call) -> bool:
+        def change(stored: Call) -> Call | None:
+            if stored.version != call.version:
+                return None
+            return replace(keeping_renewal(call, stored), version=call.version + 1)
+
+        return await self._replace(kinds.CALLS, change, call.hospital_id, call.id) is not None
+
+    # attempts and what they leave
+
+    async def begin_attempt(self, attempt: Attempt, guard: Guard) -> BeginResult:
+        with self._connection.working():
+            return await self._attempts.begin(attempt, guard)
+
+    async def attempt(self, attempt_id: str) -> Attempt | None:
+        return await self._get(kinds.ATTEMPTS, attempt_id)
+
+    async def attempt_of_call_sid(self, call_sid: str) -> Attempt | None:
+        found = await self._list(kinds.ATTEMPTS, queries.ATTEMPT_OF_CALL_SID.query(call_sid, limit=1))
+        return found[0] if found else None
+
+    async def attempts(self, hospital_id: str, call_id: str) -> Sequence[Attempt]:
+        return await self._list(kinds.ATTEMPTS, queries.ATTEMPTS.query(hospital_id, call_id))
+
+    async def open_attempts(self) -> Sequence[Attempt]:
+        return await self._list(kinds.ATTEMPTS, queries.OPEN_ATTEMPTS.query(True))
+
+    async def update_attempt(self, attempt: Attempt) -> bool:
+        with self._connection.working():
+            return await self._attempts.update(attempt)
+
+    async def end_attempt(
+        self,
+        attempt: Attempt,
+        *,
+        interaction: Interaction,
+        check_in: CheckIn | None = None,
+        do_not_call: DoNotCall | None = None,
+        alerts: Sequence[Alert] = (),
+    ) -> bool:
+        if attempt.state is not AttemptState.ENDED:
+            raise ValueError(f"attempt {attempt.id} is {attempt.state}, end_attempt stores ended ones")
+        always = [self._written(kinds.INTERACTIONS, interaction)]
+        if check_in is not None:
+            always.append(self._written(kinds.CHECK_INS, check_in))
+        new = {kinds.ALERTS.path(alert): [self._created(kinds.ALERTS, alert)] for alert in reversed(alerts)}
+        if do_not_call is not None:
+            new[kinds.DO_NOT_CALL.path(do_not_call)] = self._bar(do_not_call)
+        with self._connection.working():
+            return await self._attempts.update(attempt, new=new, always=always)
+
+    async def check_in(self, hospital_id: str, attempt_id: str) -> CheckIn | None:
+        return await self._get(kinds.CHECK_INS, hospital_id, attempt_id)
+
+    async def interactions(
+        self, hospital_id: str, patient_id: str | None = None, *, round_id: str | None = None
+    ) -> Sequence[Interaction]:
+        narrowing = {} if round_id is None else {"roundId": round_id}
+        shapes = queries.INTERACTIONS if patient_id is None else queries.INTERACTIONS_OF_PATIENT
+        parent = "" if patient_id is None else kinds.patient_path(hospital_id, patient_id)
+        query = shapes[tuple(narrowing)].query(hospital_id, *narrowing.values())
+        return await self._list(kinds.INTERACTIONS, query, parent)
+
+    async def add_alert(self, alert: Alert) -> bool:
+        path = kinds.ALERTS.path(alert)
+
+        async def plan() -> Plan[bool]:
+            known = path in await self._connection.get([path], select=[MARK])
+            return Plan(False) if known else Plan(True, [self._created(kinds.ALERTS, alert)])
+
+        return await self._change(plan)
+
+    async def alerts(
+        self, hospital_id: str, *, open_only: bool = False, round_id: str | None = None
+    ) -> Sequence[Alert]:
+        narrowing: dict[str, Any] = {} if round_id is None else {"roundId": round_id}
+        if open_only:
+            narrowing["open"] = True
+        query = queries.ALERTS[tuple(narrowing)].query(hospital_id, *narrowing.values())
+        return await self._list(kinds.ALERTS, query)
+
+    async def acknowledge_alert(self, hospital_id: str, alert_id: str, *, by: str, at: datetime) -> bool:
+        def change(alert: Alert) -> Alert | None:
+            if alert.acknowledged_at is not None:
+                return None
+            return replace(alert, acknowledged_at=at, acknowledged_by=by)
+
+        return await self._replace(kinds.ALERTS, change, hospital_id, alert_id) is not None
+
+    # the shapes that most methods share
+
+    async def _get(self, kind: Kind[T], *key: str) -> T | None:
+        path = kind.path_of(*key)
+        with self._connection.working():
+            found = await self._connection.get([path])
+        return kind.from_document(found[path].document) if path in found else None
+
+    async def _list(self, kind: Kind[T], query: Any, parent: str = "") -> list[T]:
+        with self._connection.working():
+            answer = await self._connection.query(parent, query)
+        return [kind.from_document(document) for document in answer.documents]
+
+    async def _on_list(self, shape: queries.Shape, hospital_id: str, values: Sequence[str]) -> set[str]:
+        """Which of the values have an entry on the do-not-call list."""
+        size = queries.LARGEST_CHOICE
+        parts = [values[start : start + size] for start in range(0, len(values), size)]
+        with self._connection.working():
+            answers = await asyncio.gather(
+                *(self._connection.query("", shape.query(hospital_id, choice=part)) for part in parts)
+            )
+        return {document[shape.among] for answer in answers for document in answer.documents}
+
+    async def _change(self, plan: Callable[[], Awaitable[Plan[T]]]) -> T:
+        with self._connection.working():
+            return await self._units.carry_out(plan)
+
+    async def _replace(self, kind: Kind[T], change: Callable[[T], T | None], *key: str) -> T | None:
+        """Store what `change` makes of the record; that, or None when there is no record or nothing is to be changed."""
+        path = kind.path_of(*key)
+
+        async def plan() -> Plan[T | None]:
+            found = await self._connection.get([path])
+            after = change(kind.from_document(found[path].document)) if path in found else None
+            if after is None:
+                return Plan(None)
+            return Plan(after, [self._units.replace(path, kind.to_document(after), found[path])])
+
+        return await self._change(plan)
+
+    async def _put(self, kind: Kind[T], record: T) -> None:
+        write = self._written(kind, record)
+
+        async def plan() -> Plan[None]:
+            return Plan(None, [write])
+
+        await self._change(plan)
+
+    def _written(self, kind: Kind[T], record: T) -> Any:
+        return self._units.put(kind.path(record), kind.to_document(record))
+
+    def _created(self, kind: Kind[T], record: T) -> Any:
+        return self._units.create(kind.path(record), kind.to_document(record))
+
+    def _bar(self, entry: DoNotCall) -> list[Any]:
+        return [
+            self._created(kinds.DO_NOT_CALL, entry),
+            *(self._units.put(path, document) for path, document in kinds.DO_NOT_CALL.beside(entry).items()),
+        ]
+
+
+def _changes(
+    patients: Sequence[Patient], paths: Sequence[str], found: Mapping[str, Found]
+) -> tuple[dict[str, Patient], PutCounts]:
+    """What is to be written, by path, and the counts. The later of two with one id is what counts."""
+    stored = {path: kinds.PATIENTS.from_document(one.document) for path, one in found.items()}
+    changes: dict[str, Patient] = {}
+    created = updated = unchanged = 0
+    for path, patient in zip(paths, patients, strict=True):
+        before = changes.get(path) or stored.get(path)
+        if before is not None and before.opted_out:
+            patient = replace(patient, opted_out=True)
+        if patient == before:
+            unchanged += 1
+            continue
+        changes[path] = patient
+        created += before is None
+        updated += before is not None
+    return changes, PutCounts(created, updated, unchanged)
