@@ -112,7 +112,7 @@ def checked_task(name: str, field: str = "name") -> str:
 
 def new_queue(body: Any, parent: str) -> Queue:
     """The queue that a create asks for. Raises Refused."""
-    tree = wire.read(QUEUE, body)
+    tree = wire.read(QUEUE, body, "queue")
     name = checked_queue(tree.get("name", ""), "queue.name")
     if not name.startswith(f"{parent}/queues/"):
         raise invalid("queue.name", f"must be under the parent of the request, {parent}", name)
@@ -121,7 +121,7 @@ def new_queue(body: Any, parent: str) -> Queue:
 
 def read_queue(body: Any) -> Tree:
     """The tree of an update's body. Raises Refused."""
-    return wire.read(QUEUE, body)
+    return wire.read(QUEUE, body, "queue")
 
 
 def updated_queue(stored: Queue, body: Tree, chosen: Sequence[masks.Path] | None) -> Queue:
@@ -237,7 +237,7 @@ def render_queue(queue: Queue, *, enum_numbers: bool = False) -> dict[str, Any]:
 
 def new_task(body: Any, queue: str, invented_id: str, now: datetime) -> Task:
     """The task that a create asks for; without a name it is called `invented_id`. Raises Refused."""
-    tree = wire.read(TASK, body)
+    tree = wire.read(TASK, body, "task")
     name = checked_task(tree.get("name") or f"{queue}/tasks/{invented_id}", "task.name")
     if not name.startswith(f"{queue}/tasks/"):
         raise invalid("task.name", f"must be under the queue of the request, {queue}", name)
