@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from careflow.core.hospitals import Hospital
+from careflow.strict_json import parse
 from careflow.zones import Zone
 
 HOSPITAL_ID = r"^[a-z0-9][a-z0-9-]{0,39}$"
@@ -75,15 +76,13 @@ class _Problem:
 
 
 def read_profiles(path: Path) -> tuple[Profile, ...]:
-    """The profiles of a YAML or JSON file. Raises ValueError naming every field that is not accepted, and why."""
+    """The profiles of a TOML or JSON file. Raises ValueError naming every field that is not accepted, and why."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"{path} has more than {_MAX_BYTES:,} bytes; accepted: a list of hospitals")
-        document = _parsed(path.read_text(encoding="utf-8"))
+        document = _parsed(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8") from error
     problems: list[_Problem] = []
     found: tuple[Profile, ...] = ()
     try:
@@ -117,23 +116,12 @@ def _place(location: tuple[int | str, ...]) -> str:
     return text.removeprefix(".") or "the file"
 
 
-def _parsed(text: str) -> object:
-    """The document. YAML would let the second of two equal keys win, and a patient hear the wrong name."""
-    import yaml  # only where there is such a file: loading it is part of a cold start
-
-    class Strict(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = [str(key) for key, count in Counter(map(str, keys)).items() if count > 1]
-            if twice:
-                raise ValueError(
-                    f"line {node.start_mark.line + 1}: {', '.join(twice)} stands there twice; accepted: once"
-                )
-            return super().construct_mapping(node, deep)
-
+def _parsed(path: Path) -> object:
+    """The document. Both forms refuse a key that stands there twice: the second would win, and a patient hear the wrong name."""
     try:
-        return yaml.load(text, Strict)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise ValueError(f"not YAML or JSON{where}") from None
+        return tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else parse(path.read_bytes())
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8") from None
+    except ValueError as error:
+        form = "TOML" if path.suffix == ".toml" else "JSON (a name that ends in .toml makes it TOML)"
+        raise ValueError(f"{path} is not {form}: {error}") from None

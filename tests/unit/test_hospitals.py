@@ -49,8 +49,12 @@ TWO: list[dict[str, Any]] = [
 
 
 def file_of(folder: Path, hospitals: object = TWO) -> Path:
-    path = folder / "hospitals.yaml"
-    path.write_text(hospitals if isinstance(hospitals, str) else json.dumps({"hospitals": hospitals}))
+    if isinstance(hospitals, str):
+        path = folder / "hospitals.toml"
+        path.write_text(hospitals)
+    else:
+        path = folder / "hospitals.json"
+        path.write_text(json.dumps({"hospitals": hospitals}))
     return path
 
 
@@ -84,10 +88,19 @@ class TestFile:
         monkeypatch.setenv("CAREFLOW_HOSPITALS", "")
         assert load_settings().hospitals == ()
 
-    def test_yaml_is_read_as_json_is(self, tmp_path: Path) -> None:
-        text = "hospitals:\n  - id: general\n    name: General Hospital\n    phone: '+1 212 555 0101'\n"
+    def test_toml_is_read_as_json_is(self, tmp_path: Path) -> None:
+        text = '[[hospitals]]\nid = "general"\nname = "General Hospital"\nphone = "+1 212 555 0101"\n'
         served = load_settings(hospitals=file_of(tmp_path, text), twilio_from="+12125550109").served
         assert served["general"].from_number == "+12125550109"
+
+    def test_the_example_in_the_docs_is_a_file_of_two_hospitals(self, tmp_path: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs/hospitals.md").read_text()
+        example = page.partition("```toml\n")[2].partition("```")[0]
+        served = load_settings(hospitals=file_of(tmp_path, example)).served
+        assert [(one.id, one.round_hours) for one in served] == [
+            ("general", (8, 12, 20)),
+            ("lakeside", (8, 20)),
+        ]
 
     def test_settings_dumped_and_read_again_have_the_same_hospitals(self, tmp_path: Path) -> None:
         settings = settings_of(tmp_path)
@@ -127,12 +140,10 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("hospitals: []", "hospitals: "),
-            ("[]", "the file: "),
-            ("", "the file: "),
-            ("hospitals: [", "not YAML or JSON (line 1)"),
-            ("hospitals:\n  - id: a\n    name: A\n    name: B\n    phone: '+12125550101'", "name stands there twice"),
-            ("hospitals: !!python/object/apply:os.getcwd []", "not YAML or JSON"),
+            ("hospitals = []", "hospitals: "),
+            ("", "hospitals: Field required"),
+            ("hospitals = [", "is not TOML"),
+            ('[[hospitals]]\nname = "A"\nname = "B"', "is not TOML: Cannot overwrite a value"),
         ],
     )  # fmt: skip
     def test_a_file_that_is_no_list_of_hospitals_is_refused(
@@ -140,6 +151,20 @@ class TestFile:
     ) -> None:
         with pytest.raises(SettingsError) as refused:
             load_settings(hospitals=file_of(tmp_path, text))
+        assert told in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("[]", "the file: "),
+            ("{", "is not JSON"),
+            ('{"hospitals": [{"id": "a", "id": "b"}]}', "is not JSON"),
+        ],
+    )
+    def test_json_that_is_no_list_of_hospitals_is_refused(self, tmp_path: Path, text: str, told: str) -> None:
+        (tmp_path / "hospitals.json").write_text(text)
+        with pytest.raises(SettingsError) as refused:
+            load_settings(hospitals=tmp_path / "hospitals.json")
         assert told in str(refused.value)
 
     def test_the_usual_hospital_must_be_one_of_them(self, tmp_path: Path) -> None:
@@ -161,8 +186,8 @@ class TestFile:
         assert "fromNumber" not in told(without, twilio_from="+12125550103")
 
     def test_a_file_that_is_not_there_is_told(self, tmp_path: Path) -> None:
-        with pytest.raises(SettingsError, match=r"nowhere\.yaml cannot be read"):
-            load_settings(hospitals=tmp_path / "nowhere.yaml")
+        with pytest.raises(SettingsError, match=r"nowhere\.toml cannot be read"):
+            load_settings(hospitals=tmp_path / "nowhere.toml")
 
 
 class TestTrigger:
