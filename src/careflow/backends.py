@@ -6,13 +6,13 @@ Every command and every service opens them here. Google's clients are imported o
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from careflow.auth import setup as auth
-from careflow.errors import SettingsError
+from careflow.errors import SettingsError, StoreUnavailable
 from careflow.ports import Clock, Store, TaskQueue
 from careflow.settings import Settings
 
@@ -25,6 +25,25 @@ if TYPE_CHECKING:
 async def open_store(settings: Settings) -> Store:
     """The store that `CAREFLOW_STORE` names, to be closed by who asked. Raises StoreUnavailable, StoreTooNew."""
     return await _STORES[settings.store](settings)
+
+
+@contextmanager
+def store_named(settings: Settings) -> Iterator[None]:
+    """StoreUnavailable inside says which store it was and what to look at, for a person who may have named the wrong one."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        if settings.store == "sqlite":
+            raise  # it names the directory itself
+        database = f"database {settings.firestore_database} of project {settings.project}"
+        if settings.firestore_emulator:
+            place = f"in the emulator at {settings.firestore_emulator} (FIRESTORE_EMULATOR_HOST): is that running?"
+        else:
+            place = (
+                "(CAREFLOW_PROJECT, CAREFLOW_FIRESTORE_DATABASE): does it exist, and may you read it?"
+                " `gcloud auth application-default login` lets this machine act for you"
+            )
+        raise StoreUnavailable(f"{error}; it was {database} {place}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from careflow.errors import CareflowError, StoreUnavailable
+from careflow.errors import CareflowError
 from careflow.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -105,29 +105,14 @@ async def opened(
     data_dir: Path | None, hospital: str | None = None, *, create: bool = False
 ) -> AsyncIterator[Context]:
     """The context of a command, on the store that the settings name. Without `create` a database on disk must be there."""
-    from careflow.backends import open_store
+    from careflow.backends import open_store, store_named
 
     settings = settings_at(data_dir, hospital)
     if not create:
         must_be_there(settings)
-    try:
+    with store_named(settings):
         store = await open_store(settings)
         try:
             yield Context(settings, store, settings.hospital_id)
         finally:
             await store.close()
-    except StoreUnavailable as error:
-        if settings.store == "sqlite":
-            raise
-        raise StoreUnavailable(f"{error}; {_where(settings)}") from error
-
-
-def _where(settings: Settings) -> str:
-    """Which store that was, and what to look at when it does not answer."""
-    database = f"database {settings.firestore_database} of project {settings.project}"
-    if settings.firestore_emulator:
-        return f"it was {database} in the emulator at {settings.firestore_emulator} (FIRESTORE_EMULATOR_HOST): is that running?"
-    return (
-        f"it was {database} (CAREFLOW_PROJECT, CAREFLOW_FIRESTORE_DATABASE): does it exist, and may you read it?"
-        " `gcloud auth application-default login` lets this machine act for you"
-    )

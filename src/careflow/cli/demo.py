@@ -80,8 +80,8 @@ async def demo(
         raise SettingsError(f"--speed {speed}: accepted are numbers from 1 to {FASTEST}")
     if not 1 <= patients <= MOST_PATIENTS:
         raise SettingsError(f"--patients {patients}: accepted are numbers from 1 to {MOST_PATIENTS}")
-    directory = _own_directory(data_dir)
     async with _firestore(store) as emulator:
+        directory = _own_directory(data_dir)
         settings = _settings(directory, store, queue, emulator)
         with Progress(quiet=json) as progress, (directory / "log.jsonl").open("w") as log_file:
             clock = _virtual_morning(settings)
@@ -184,6 +184,7 @@ async def _morning_round(
     settings: Settings, clock: VirtualClock, speed: float, patients: int, progress: Progress
 ) -> Result:
     from careflow.app import assembled, bind, roles_here
+    from careflow.backends import store_named
     from careflow.clock import wait_until
     from careflow.fhir.notes import RosterDefaults
     from careflow.fhir.roster import import_paths
@@ -195,6 +196,8 @@ async def _morning_round(
     settings, sockets = bind(settings, roles)
     async with AsyncExitStack() as stack:
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))
+        with store_named(settings):
+            await assembly.store.check()
         lab = assembly.lab
         assert lab is not None
         morning = Morning(speed=speed, is_busy=lambda: lab.live_calls + assembly.in_flight() > 0)

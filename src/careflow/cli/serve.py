@@ -94,6 +94,7 @@ def _clock(settings: Settings, speed: float) -> Clock:
 
 async def _run(settings: Settings, roles: Sequence[str], speed: float, json: bool) -> None:
     from careflow.app import assembled, bind
+    from careflow.backends import store_named
     from careflow.cli.terminal import logging_beside
     from careflow.clock import VirtualClock
     from careflow.hosting import running, url_of
@@ -108,6 +109,9 @@ async def _run(settings: Settings, roles: Sequence[str], speed: float, json: boo
         stack.enter_context(logging_beside(settings, "+".join(roles), clock))
         settings, sockets = bind(settings, roles)
         assembly = await stack.enter_async_context(assembled(settings, sockets, clock))
+        if len(roles) > 1:  # a service alone waits for its store behind /readyz; a person wants to know now
+            with store_named(settings):
+                await assembly.store.check()
         if isinstance(clock, VirtualClock):
             ticking = asyncio.create_task(_tick(clock, speed))
             stack.callback(ticking.cancel)
