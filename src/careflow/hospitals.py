@@ -117,11 +117,18 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 
 def _parsed(path: Path) -> object:
-    """The document. Both forms refuse a key that stands there twice: the second would win, and a patient hear the wrong name."""
+    """The document: JSON when it begins with a brace, which TOML never does; a mounted secret's name tells nothing.
+
+    Both refuse a key that stands there twice: the second would win, and a patient hear the wrong name.
+    """
+    form = "TOML"
     try:
-        return tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else parse(path.read_bytes())
+        content = path.read_bytes()
+        if content.lstrip().startswith(b"{"):
+            form = "JSON"
+            return parse(content)
+        return tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8") from None
     except ValueError as error:
-        form = "TOML" if path.suffix == ".toml" else "JSON (a name that ends in .toml makes it TOML)"
         raise ValueError(f"{path} is not {form}: {error}") from None
