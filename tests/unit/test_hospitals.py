@@ -156,7 +156,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("[]", "the file: "),
+            ("[]", "is not TOML"),
             ("{", "is not JSON"),
             ('{"hospitals": [{"id": "a", "id": "b"}]}', "is not JSON"),
         ],
