@@ -105,7 +105,7 @@ locals {
   }
 
   hospitals_version = try(var.release.hospitals_version, null)
-  hospitals_env     = local.hospitals_version == null ? {} : { CAREFLOW_HOSPITALS = "/hospitals/hospitals.yaml" }
+  hospitals_env     = local.hospitals_version == null ? {} : { CAREFLOW_HOSPITALS = "/hospitals/hospitals.toml" }
 
   # Only where Cloud Run has checked a token may its signature be missing; Twilio's service takes no tokens at all.
   env = {
@@ -239,7 +239,7 @@ resource "google_cloud_run_v2_service" "agents" {
           secret = google_secret_manager_secret.secrets["hospitals"].secret_id
 
           items {
-            path    = "hospitals.yaml"
+            path    = "hospitals.toml"
             version = local.hospitals_version
           }
         }
