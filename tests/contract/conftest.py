@@ -1,6 +1,6 @@
 """What the contract suites need: each implementation, and records to put into it.
 
-A new implementation of the store adds an opener to OPENERS, one of the queue a way to build its harness to HARNESSES;
+A new implementation of the store adds an opener to emulated.OPENERS, one of the queue a way to build its harness to HARNESSES;
 the suites stay as they are.
 """
 
@@ -30,7 +30,7 @@ from careflow.tasks.cloud_tasks import CloudTasksQueue, ensure_queues
 from careflow.tasks.embedded import EmbeddedQueue
 from careflow.tasks.limits import queue_limits
 from careflow.tasks.pacing import Answer as DeliveryAnswer
-from emulated import open_firestore, project_of
+from emulated import OPENERS
 
 NOW = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 
@@ -190,20 +190,6 @@ def make() -> Records:
 
 
 OpenStore = Callable[[], Awaitable[Store]]
-
-
-async def _open_sqlite(data_dir: Path) -> Store:
-    return await SqliteStore.open(data_dir)
-
-
-async def _open_firestore(data_dir: Path) -> Store:
-    return await open_firestore(project_of(data_dir))
-
-
-OPENERS: dict[str, Callable[[Path], Awaitable[Store]]] = {
-    "sqlite": _open_sqlite,
-    "firestore": _open_firestore,
-}
 
 
 @pytest.fixture(params=OPENERS)

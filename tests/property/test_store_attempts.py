@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +17,8 @@ from careflow.core.attempts import Attempt, AttemptState, Disposition, end, move
 from careflow.core.calls import Call, CallState, attempt_id, call_id
 from careflow.core.checkins import Interaction
 from careflow.core.patients import Patient
-from careflow.ports import Began
-from careflow.store.sqlite import SqliteStore
+from careflow.ports import Began, Store
+from emulated import OPENERS
 
 NOW = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 ROUNDS = ("r1", "r2")
@@ -31,7 +32,7 @@ step = st.tuples(
 bursts = st.lists(st.lists(step, min_size=1, max_size=8), min_size=1, max_size=6)
 
 
-async def prepare(store: SqliteStore) -> None:
+async def prepare(store: Store) -> None:
     await store.put_patients(
         [
             Patient(
@@ -80,7 +81,7 @@ def order(call: Call) -> Attempt:
     )
 
 
-async def carry_out(store: SqliteStore, action: str, patient_id: str, round_id: str) -> str | None:
+async def carry_out(store: Store, action: str, patient_id: str, round_id: str) -> str | None:
     """Do one step on what is stored; the id of the attempt that may now be dialled, if it is that."""
     call = await store.call("h1", call_id(round_id, patient_id))
     assert call is not None
@@ -111,11 +112,13 @@ async def carry_out(store: SqliteStore, action: str, patient_id: str, round_id: 
     return None
 
 
-@settings(max_examples=60, deadline=None)
-@given(bursts=bursts)
-def test_no_patient_and_no_number_ever_has_two_open_attempts(bursts):
-    async def scenario(data_dir: Path) -> None:
-        one, two = await SqliteStore.open(data_dir), await SqliteStore.open(data_dir)
+EXAMPLES = {"sqlite": 60, "firestore": 20}  # an example takes the emulator half a second
+
+
+@pytest.mark.parametrize("kind", OPENERS)
+def test_no_patient_and_no_number_ever_has_two_open_attempts(kind):
+    async def scenario(data_dir: Path, bursts: list[list[tuple[str, str, str]]]) -> None:
+        one, two = await OPENERS[kind](data_dir), await OPENERS[kind](data_dir)
         try:
             await prepare(one)
             dialled: Counter[str] = Counter()
@@ -131,5 +134,10 @@ def test_no_patient_and_no_number_ever_has_two_open_attempts(bursts):
             await one.close()
             await two.close()
 
-    with TemporaryDirectory() as directory:
-        asyncio.run(scenario(Path(directory)))
+    @settings(max_examples=EXAMPLES[kind], deadline=None)
+    @given(bursts=bursts)
+    def holds(bursts: list[list[tuple[str, str, str]]]) -> None:
+        with TemporaryDirectory() as directory:
+            asyncio.run(scenario(Path(directory), bursts))
+
+    holds()
