@@ -1,4 +1,4 @@
-# The two queues. Limits are those of careflow.tasks.pacing.QueueLimits; a queue without limits would have Twilio dial 500 a second.
+# The two queues. Limits are those of careflow.tasks.limits; a queue without limits would have Twilio dial 500 a second.
 
 locals {
   # Cloud Tasks gives a task up only when its attempts AND its time are used up.
@@ -6,8 +6,8 @@ locals {
     calls = {
       per_second = var.calls.per_second
       in_flight  = var.calls.in_flight
-      # The longest window of a round, 20:00 to 8:00: as long as the patient may still be phoned, the call is tried.
-      retry_for = "43200s"
+      # The longest window of a round, where there is one a day: as long as the patient may still be phoned, the call is tried.
+      retry_for = "86400s"
     }
     rounds = {
       per_second = 5

@@ -130,8 +130,7 @@ async def test_the_queues_have_the_limits_that_the_embedded_queue_has(tmp_path: 
     assert (calls.retry.min_backoff, calls.retry.max_backoff) == (timedelta(seconds=2), timedelta(seconds=60))
 
 
-def test_the_numbers_are_those_that_terraform_has() -> None:
-    """infra/ makes the queues in Google Cloud with these."""
+def test_the_limits_are_said_as_cloud_tasks_has_them() -> None:
     assert cloud_tasks_settings(queue_limits(calls_per_second=1, calls_in_flight=10)["calls"]) == {
         "rateLimits": {"maxDispatchesPerSecond": 1, "maxConcurrentDispatches": 10},
         "retryConfig": {
@@ -139,12 +138,12 @@ def test_the_numbers_are_those_that_terraform_has() -> None:
             "maxRetryDuration": "86400s",
             "minBackoff": "2s",
             "maxBackoff": "60s",
-            "maxDoublings": 16,
+            "maxDoublings": 5,
         },
     }
     rounds = cloud_tasks_settings(queue_limits(calls_per_second=1, calls_in_flight=10)["rounds"])
-    assert rounds["rateLimits"] == {"maxDispatchesPerSecond": 500, "maxConcurrentDispatches": 4}
-    assert rounds["retryConfig"]["maxRetryDuration"] == "3600s"
+    assert rounds["rateLimits"] == {"maxDispatchesPerSecond": 5, "maxConcurrentDispatches": 4}
+    assert rounds["retryConfig"]["maxRetryDuration"] == "7200s"
 
 
 async def test_a_batch_that_breaks_off_is_no_success_and_can_be_asked_for_again() -> None:

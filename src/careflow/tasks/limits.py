@@ -11,25 +11,20 @@ from typing import Any
 from careflow.ports import Task
 from careflow.tasks.pacing import QueueLimits
 
-MOST_PER_SECOND = 500.0
-"""What Cloud Tasks allows a queue (reference/google-cloud section 1), and what "no bound" is there."""
-
-MAX_DOUBLINGS = 16
-
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,500}")  # Cloud Tasks' rule, so that both queues take the same names
 
 
 def queue_limits(*, calls_per_second: float, calls_in_flight: int) -> dict[str, QueueLimits]:
-    """The limits of each queue.
+    """The limits of each queue; infra/queues.tf says the same, and a test compares them.
 
-    A call's task must outlast every outage of its window, which is shorter than a day. A closing's must outlast the grace that a
+    A call's task must outlast every outage of its window, which is at most a day. A closing's must outlast the grace that a
     telephone call has at the window's end; and a round that is still open gets another task every hour (pulse/outbox.py).
     """
     return {
         "calls": QueueLimits(
             per_second=calls_per_second, in_flight=calls_in_flight, retry_for=timedelta(hours=24)
         ),
-        "rounds": QueueLimits(retry_for=timedelta(hours=1)),
+        "rounds": QueueLimits(per_second=5, retry_for=timedelta(hours=2)),
     }
 
 
@@ -37,7 +32,7 @@ def cloud_tasks_settings(limits: QueueLimits) -> dict[str, Any]:
     """The limits as a Queue of Cloud Tasks v2 has them, in JSON: `rateLimits` and `retryConfig`."""
     return {
         "rateLimits": {
-            "maxDispatchesPerSecond": MOST_PER_SECOND if math.isinf(limits.per_second) else limits.per_second,
+            "maxDispatchesPerSecond": limits.per_second,
             "maxConcurrentDispatches": limits.in_flight,
         },
         "retryConfig": {
@@ -45,7 +40,7 @@ def cloud_tasks_settings(limits: QueueLimits) -> dict[str, Any]:
             "maxRetryDuration": _seconds(limits.retry_for),
             "minBackoff": _seconds(limits.min_backoff),
             "maxBackoff": _seconds(limits.max_backoff),
-            "maxDoublings": MAX_DOUBLINGS,
+            "maxDoublings": math.ceil(math.log2(limits.max_backoff / limits.min_backoff)),
         },
     }
 
