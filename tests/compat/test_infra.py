@@ -296,6 +296,19 @@ class TestServices:
         assert not [one for one in environment.container("pulse")["env"] if one["value_source"]]
 
     @pytest.mark.parametrize("service", SERVICES)
+    def test_make_deploy_would_give_it_the_same_limits(self, environment: Environment, service: str) -> None:
+        name, template = SERVICES[service], environment.template(service)
+        texts = [path.read_text() for path in (ROOT / "careflow-agents").glob("*/Makefile")]
+        (flags,) = re.findall(rf"^FLAGS_{name} +:= (.*)$", "\n".join(texts), re.MULTILINE)
+        (resources,) = environment.container(service)["resources"]
+        assert {word for word in flags.split() if not word.startswith("--set-secrets")} == {
+            f"--timeout={template['timeout'].removesuffix('s')}",
+            f"--concurrency={template['max_instance_request_concurrency']}",
+            f"--memory={resources['limits']['memory']}",
+            "--cpu-throttling" if resources["cpu_idle"] else "--no-cpu-throttling",
+        }
+
+    @pytest.mark.parametrize("service", SERVICES)
     def test_files_are_where_the_settings_look_for_them(self, environment: Environment, service: str) -> None:
         template, container = environment.template(service), environment.container(service)
         env = {one["name"]: one["value"] for one in container["env"]}
