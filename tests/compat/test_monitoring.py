@@ -289,6 +289,12 @@ class TestMetrics:
             ("ERROR", "DEADLINE_EXCEEDED"),
         }
 
+    def test_an_alert_is_counted_by_its_kind_and_never_by_its_cause(
+        self, state: dict[str, Any], lines: dict[str, list[Entry]]
+    ) -> None:
+        raised = [one for one in counted(state, lines["bad"]) if one.name.endswith("alerts_raised")]
+        assert {one.labels["kind"] for one in raised} == {"unreachable"}
+
     def test_no_name_number_or_word_of_a_patient_is_in_any_line(self, lines: dict[str, list[Entry]]) -> None:
         ours = [entry for of_one in lines.values() for entry in of_one if "message" in entry["jsonPayload"]]
         assert not any(word in json.dumps(ours) for word in ("Zebulon", "Quux", "chest", "555", "dropped"))
