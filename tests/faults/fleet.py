@@ -20,10 +20,10 @@ from careflow.clock import Pace, VirtualClock
 from careflow.operating import trigger_round
 from careflow.ports import Store
 from careflow.settings import Settings, load_settings
-from faults.deployment import Books, Unit, free_ports
+from faults.deployment import ANSWER_SECONDS, Books, Probe, Unit, free_ports
 from load_balancer import LoadBalancer
 
-SPEED = 40.0  # virtual seconds a real second
+SPEED = 20.0  # virtual seconds a real second, at the most
 _CHILD = Path(__file__).with_name("instance_child.py")
 
 
@@ -60,7 +60,7 @@ class Fleet:
         async with AsyncExitStack() as stack:
             for balancer in (self.caller, self.pulse):
                 await stack.enter_async_context(balancer.running())
-            (lab_port,) = free_ports(1)
+            lab_port, tasks_port = free_ports(2)
             self._lab_url = f"http://127.0.0.1:{lab_port}"
             chosen = {
                 "data_dir": self.folder / "data",
@@ -69,37 +69,46 @@ class Fleet:
                 "caller_url": self.caller.url,
                 "caller_public_url": self.caller.url,
                 "lab_port": lab_port,
+                "tasks_port": tasks_port,
                 **self._chosen,
             }
             self._settings = load_settings(**chosen)
             self._environment = {k: v for k, v in os.environ.items() if not k.startswith("CAREFLOW_")}
             self._environment |= {_variable(name): str(value) for name, value in chosen.items()}
-            ticking = asyncio.create_task(self.clock.run(lambda: Pace(speed=self.speed, step=0.1)))
-            stack.callback(ticking.cancel)
+            probes = [Probe(url) for url in (self._lab_url + "/lab/health", self.caller.url + "/readyz")]
+
+            def pace() -> Pace:
+                # On a busy machine time slows down with the processes: silence on the line would make patients hang up.
+                slowest = max(probe.seconds for probe in probes)
+                return Pace(speed=min(self.speed, ANSWER_SECONDS / max(slowest, 0.001)), step=0.1)
+
+            for work in (self.clock.run(pace), *(probe.run() for probe in probes)):
+                stack.callback(asyncio.create_task(work).cancel)
             self._store = await open_store(self.settings)
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._kill_all)
-            members = [
-                (f"{role}-{number}", role) for role, size in self._sizes.items() for number in range(size)
-            ]
-            await asyncio.gather(*(self.start(name, role) for name, role in [("lab", "lab"), *members]))
+            members = [("lab", "lab")]
+            if self.settings.queue == "cloud-tasks":
+                members.append(("tasks", "tasks"))
+            for role, size in self._sizes.items():
+                members += [(f"{role}-{number}", role) for number in range(size)]
+            await asyncio.gather(*(self.start(name, role) for name, role in members))
             yield self
 
     async def start(self, name: str, role: str) -> None:
         """Start one more instance, and let its load balancer know once it is ready."""
         (port,) = free_ports(1)
-        environment = (
-            self._environment if role == "lab" else self._environment | {_variable(f"{role}_port"): str(port)}
-        )
+        environment = self._environment
+        if role in self._sizes:
+            environment = environment | {_variable(f"{role}_port"): str(port)}
         unit = Unit(
             name, ("serve", role), environment, self.folder / f"{name}.log", (sys.executable, str(_CHILD))
         )
         await unit.start()
         self.units[name] = unit
         await unit.ready()
-        balancer = {"caller": self.caller, "pulse": self.pulse}.get(role)
-        if balancer:
-            balancer.add(name, port)
+        if role in self._sizes:
+            {"caller": self.caller, "pulse": self.pulse}[role].add(name, port)
 
     async def stop(self, name: str, *, unlisted: bool = True) -> tuple[int, float]:
         """SIGTERM an instance: its exit code, and the real seconds it took.
