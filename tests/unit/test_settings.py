@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from careflow.app import bind, roles_here
 from careflow.errors import SettingsError
@@ -321,6 +322,37 @@ def test_a_pulse_alone_makes_no_practice_account(monkeypatch: pytest.MonkeyPatch
     _, sockets = bind(load_settings(data_dir=tmp_path, pulse_port=0), ["pulse"])
     sockets["pulse"].close()
     assert not [*tmp_path.iterdir()]
+
+
+AGENTS = Path(__file__).parents[2] / "careflow-agents"
+
+
+@pytest.mark.parametrize(
+    ("unit", "role", "added"),
+    [
+        ("careflow-agent", "pulse", {"CAREFLOW_TRUST_PLATFORM_TOKENS": "true"}),
+        (
+            "caller-agent",
+            "caller",
+            {"CAREFLOW_TRUST_PLATFORM_TOKENS": "true", "CAREFLOW_CALLER_ROUTES": "a2a"},
+        ),
+        (
+            "caller-agent",
+            "caller",
+            {"CAREFLOW_TRUST_PLATFORM_TOKENS": "false", "CAREFLOW_CALLER_ROUTES": "twilio"},
+        ),
+    ],
+)
+def test_the_examples_to_copy_make_services_that_start(
+    monkeypatch: pytest.MonkeyPatch, unit: str, role: str, added: Mapping[str, str]
+) -> None:
+    image = dict(re.findall(r"\b(CAREFLOW_\w+)=(\S+)", (AGENTS / unit / "Dockerfile").read_text()))
+    example = yaml.safe_load((AGENTS / unit / "env.example.yaml").read_text())
+    secrets = (
+        {"CAREFLOW_TWILIO_AUTH_TOKEN": "x", "CAREFLOW_ELEVENLABS_API_KEY": "x"} if role == "caller" else {}
+    )
+    given(monkeypatch, {"K_SERVICE": unit} | image | example | added | secrets)
+    check_roles(load_settings(), [role])
 
 
 READS_THE_ENVIRONMENT = {
