@@ -175,7 +175,14 @@ class Connection:
         """
         request = self._get_request(paths)
         request.new_transaction.read_write.retry_transaction = after
-        return await self._locking(request)
+        asking = asyncio.ensure_future(self._locking(request))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # Who asked is gone; but only the answer names the transaction, whose locks would keep others out for a minute.
+            with suppress(NotCommitted, StoreError):
+                await self.roll_back((await asking)[1])
+            raise
 
     async def get_held(self, paths: Sequence[str], transaction: bytes) -> dict[str, Found]:
         """More documents for a transaction to hold."""

@@ -1,0 +1,219 @@
+"""What the Firestore store promises beyond the contract: its documents, its indexes, its rules, its bill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from careflow.core.attempts import Disposition, end
+from careflow.core.calls import Outcome
+from careflow.core.calls import end as end_call
+from careflow.lab.firestore_emulator import EmulatorMissing, find_emulator, running_emulator
+from careflow.store import firestore_kinds as kinds
+from careflow.store import firestore_queries as queries
+from careflow.store.firestore_usage import Usage
+from emulated import INFRA, emulator_address, index_of, open_firestore, project_of, require_emulator, serves
+from firestore_day import NOW, a_day, attempt_of, calling, interaction_of, patient
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await open_firestore(project_of(tmp_path))
+    yield opened
+    await opened.close()
+
+
+async def documents(project):
+    """Everything in the project's database, by path, as the emulator's REST interface shows it to its owner."""
+    root = f"http://{emulator_address()}/v1/projects/{project}/databases/(default)/documents"
+    found = {}
+    async with httpx.AsyncClient(headers={"Authorization": "Bearer owner"}) as http:
+
+        async def walk(parent):
+            listed = await http.post(f"{parent}:listCollectionIds", json={})
+            for collection in listed.json().get("collectionIds", []):
+                page = (await http.get(f"{parent}/{collection}", params={"showMissing": "true"})).json()
+                for document in page.get("documents", []):
+                    path = document["name"].split("/documents/", 1)[1]
+                    found[path] = document.get("fields", {})
+                    await walk(f"{root}/{path}")
+
+        await walk(root)
+    return found
+
+
+class TestDocuments:
+    async def test_paths_name_nobody_and_are_never_sequential(self, store, tmp_path):
+        await a_day(store)
+        paths = await documents(project_of(tmp_path))
+        known = {kind.collection for kind in kinds.KINDS} | set(kinds.AIDS)
+        for path in paths:
+            names, ids = path.split("/")[::2], path.split("/")[1::2]
+            assert set(names) <= known
+            assert all(re.fullmatch("[0-9a-f]{24}", one) for one in ids), path
+
+    async def test_the_paths_and_keys_are_the_seeds(self, store, tmp_path):
+        await a_day(store)
+        stored = await documents(project_of(tmp_path))
+        here = kinds.patient_path("h1", "MRN-77")
+        preferences = stored[here]["schedulePreferences"]["mapValue"]["fields"]
+        assert preferences["hours"] == {"arrayValue": {"values": [{"integerValue": "8"}]}}
+        assert "times" in preferences
+        (contact,) = [path for path in stored if path.startswith(f"{here}/interactions/")]
+        assert stored[contact]["startedAt"] == {"timestampValue": "2026-11-23T13:00:00.123457Z"}
+
+    async def test_every_document_names_its_hospital(self, store, tmp_path):
+        await a_day(store)
+        for path, fields in (await documents(project_of(tmp_path))).items():
+            assert fields["hospitalId"] == {"stringValue": "h1"}, path
+
+    async def test_a_line_is_held_as_long_as_the_attempt_is_open(self, store, tmp_path):
+        await store.put_patients([patient()])
+        call = calling()
+        await store.create_calls([call])
+        await store.begin_attempt(attempt_of(call), lambda patient, barred: None)
+        assert len([path for path in await documents(project_of(tmp_path)) if path.startswith("lines/")]) == 2
+        ended = end(attempt_of(call), NOW, Disposition.BUSY)
+        await store.end_attempt(ended, interaction=interaction_of(ended))
+        assert not [path for path in await documents(project_of(tmp_path)) if path.startswith("lines/")]
+
+    async def test_a_check_leaves_nothing(self, store, tmp_path):
+        await store.check()
+        assert await documents(project_of(tmp_path)) == {}
+        assert (store.usage.writes, store.usage.deletes, store.usage.reads) == (0, 1, 0)
+
+    async def test_a_foreign_id_for_a_new_call_is_refused(self, store):
+        with pytest.raises(ValueError, match="not that of its round"):
+            await store.create_calls([replace(calling(), id="mine")])
+
+    async def test_a_roster_too_large_for_one_commit_changes_nothing(self, store):
+        many = [patient(f"p{number}", conditions=("x" * 1000,)) for number in range(4000)]
+        with pytest.raises(ValueError, match="fewer at a time"):
+            await store.put_patients(many)
+        assert await store.patients("h1", limit=1) == []
+        assert await store.roster_revision("h1") == 0
+
+
+class TestIndexes:
+    def test_the_file_is_what_the_queries_need(self):
+        assert json.loads((INFRA / "firestore.indexes.json").read_text()) == queries.indexes()
+
+    @pytest.mark.parametrize(
+        "shape", queries.SHAPES, ids=lambda shape: f"{shape.collection}-{shape.indexed()}"
+    )
+    def test_every_query_has_its_index(self, shape):
+        choice = ["a"] if shape.among or shape.holding else []
+        query = shape.query(*("v" for _ in shape.equal), choice=choice, limit=1)
+        assert serves(index_of(query))
+
+    def test_no_field_is_indexed_alone_unless_a_query_names_it_alone(self):
+        overrides = queries.indexes()["fieldOverrides"]
+        off = {one["collectionGroup"] for one in overrides if one["fieldPath"] == "*" and not one["indexes"]}
+        assert off == {kind.collection for kind in kinds.KINDS} | set(kinds.AIDS)
+        assert {
+            (one["collectionGroup"], one["fieldPath"]) for one in overrides if one["fieldPath"] != "*"
+        } == {
+            ("attempts", "callSid"),
+            ("hospitals", "hospitalId"),
+        }
+
+    def test_what_is_over_is_in_no_index_of_what_is_open(self):
+        call = calling()
+        assert kinds.CALLS.to_document(call)["open"] is True
+        assert "open" not in kinds.CALLS.to_document(end_call(call, NOW, Outcome.CANCELLED))
+
+
+class TestRules:
+    async def test_nobody_but_a_server_gets_at_anything(self):
+        emulator = require_emulator()
+        async with (
+            running_emulator(emulator, rules=INFRA / "firestore.rules") as address,
+            httpx.AsyncClient() as http,
+        ):
+            root = f"http://{address}/v1/projects/p/databases/(default)/documents"
+            owner = {"Authorization": "Bearer owner"}
+            for path in ("patients/a", "patients/a/interactions/b", "attempts/c"):
+                made = await http.patch(f"{root}/{path}", json={"fields": {}}, headers=owner)
+                assert made.status_code == 200
+                answers = [
+                    await http.get(f"{root}/{path}"),
+                    await http.get(f"{root}/{path.rsplit('/', 1)[0]}"),
+                    await http.patch(f"{root}/{path}", json={"fields": {}}),
+                    await http.post(f"{root}/{path.rsplit('/', 1)[0]}", json={"fields": {}}),
+                    await http.delete(f"{root}/{path}"),
+                ]
+                assert [one.status_code for one in answers] == [403] * 5
+            group = {"structuredQuery": {"from": [{"collectionId": "interactions", "allDescendants": True}]}}
+            assert (await http.post(f"{root}:runQuery", json=group)).status_code == 403
+
+
+class TestUsage:
+    async def test_a_call_is_counted_as_google_bills_it(self, store):
+        await a_day(store)
+        used = store.usage
+        # patient: 1 read, 2 writes. call: 1 write. begin: 3 + 4 reads, 3 writes. dialled: 1 + 1 reads, 2 writes.
+        # end: 1 attempt + 1 entry read; attempt, interaction, entry and 2 bars written, 2 lines deleted.
+        assert (used.reads, used.writes, used.deletes) == (1 + 7 + 2 + 2, 2 + 1 + 3 + 2 + 5, 2)
+        assert used.requests["commit"] == 5
+
+    async def test_a_query_without_a_result_is_a_read(self, store):
+        assert await store.patients("h1") == []
+        assert (store.usage.reads, store.usage.reads_by_rpc["query"]) == (1, 1)
+
+    async def test_a_missing_document_is_a_read(self, store):
+        await store.patient("h1", "nobody")
+        assert store.usage.reads_by_rpc == {"get": 1}
+
+    async def test_counting_costs_by_the_thousand_not_by_the_call(self, store):
+        await store.create_calls([calling(f"p{number}") for number in range(300)])
+        before = store.usage.reads
+        assert await store.count_calls("h1", "r1") == {("calling", "", ""): 300}
+        assert store.usage.reads - before == 3  # which there are: one, then none; then one count
+
+    @pytest.mark.parametrize(("entries", "reads"), [(0, 1), (1, 1), (1000, 1), (1001, 2), (10_000, 10)])
+    def test_a_count_is_a_read_for_each_thousand_entries(self, entries, reads):
+        usage = Usage()
+        usage.counted(entries)
+        assert usage.reads == reads
+
+    async def test_planning_asks_the_do_not_call_list_thirty_at_a_time(self, store):
+        await store.put_patients(
+            [patient(f"p{number:03}", phone=f"+121255501{number:02}") for number in range(90)]
+        )
+        before = store.usage.reads
+        assert len(await store.candidates("h1", 8)) == 90
+        assert store.usage.reads - before == 90 + 3 + 3
+
+
+class TestCounting:
+    async def test_the_counts_are_of_one_instant(self, store):
+        """Calls that end while they are counted are in exactly one of the numbers."""
+        calls = [calling(f"p{number}") for number in range(40)]
+        await store.create_calls(calls)
+
+        async def finish():
+            for call in calls:
+                await store.update_call(end_call(call, NOW, Outcome.CANCELLED))
+
+        finishing = asyncio.create_task(finish())
+        sums = []
+        while not finishing.done():
+            sums.append(sum((await store.count_calls("h1", "r1")).values()))
+        await finishing
+        assert set(sums) == {40}
+
+
+class TestFinding:
+    def test_a_jar_that_is_not_there_is_named(self, tmp_path):
+        require_emulator()
+        with pytest.raises(EmulatorMissing, match="JAR is '/nowhere"):
+            find_emulator({"CAREFLOW_FIRESTORE_EMULATOR_JAR": "/nowhere.jar", "PATH": "/usr/bin:/bin"})
+
+    def test_without_java_there_is_none(self, tmp_path):
+        with pytest.raises(EmulatorMissing, match="Java"):
+            find_emulator({"PATH": str(tmp_path)})
