@@ -122,7 +122,8 @@ class MediaBridge:
         try:
             await self._admit(wire, stream)
         except Refused as refused:
-            log.warning("media socket refused", why=str(refused), call_sid=stream.call_sid)
+            told = log.info if refused.code == SERVICE_RESTART else log.warning  # a stop is nobody's fault
+            told("media socket refused", why=str(refused), call_sid=stream.call_sid)
             await wire.close(refused.code)
         except WireClosed:
             log.info("media socket closed before it started")
