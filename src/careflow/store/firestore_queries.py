@@ -6,6 +6,8 @@ and what stands here is what `infra/firestore/firestore.indexes.json` is checked
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -170,3 +172,7 @@ def indexes() -> dict[str, Any]:
             ),
         ],
     }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(indexes(), indent=2) + "\n")
