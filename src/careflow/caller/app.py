@@ -27,7 +27,7 @@ from careflow.settings import Settings
 
 MAX_BODY_BYTES = 64 * 1024
 _CARD = "/.well-known/agent-card.json"
-_STOPPING_SECONDS = 5.0
+_STOPPING_SECONDS = 1.0  # after the drain, which waits for the same and longer
 
 
 def caller_rules(settings: Settings) -> list[Rule]:
