@@ -9,6 +9,7 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
+from emulated import emulator_address, project_of
 from surface import DOORS, Surface, deployed
 
 ORDERS = next(door for door in DOORS if door.role == "caller")
@@ -53,3 +54,34 @@ async def test_a_caller_answers_on_the_routes_it_is_told_to_serve_and_on_no_othe
         for path in ("/healthz", "/readyz"):
             assert (await here.http.get(here.url("caller") + path)).status_code == 200
         assert (await here.http.get(here.url("caller") + "/openapi.json")).status_code == 404
+
+
+async def test_what_twilio_tells_the_public_caller_reaches_who_follows_the_private_one(
+    tmp_path: Path,
+) -> None:
+    shared = {
+        "store": "firestore",
+        "firestore_emulator": emulator_address(),
+        "project": project_of(tmp_path),
+    }
+    async with (
+        deployed(tmp_path, roles=("caller",), caller_routes="a2a", speed=20, **shared) as private,
+        deployed(tmp_path, roles=("caller",), caller_routes="twilio", speed=20, **shared) as public,
+    ):
+        attempt = await private.dialled(1)
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": attempt.id}}
+        headers = {
+            "Authorization": f"Bearer {private.token('caller', 'pulse_account')}",
+            "A2A-Version": "1.0",
+            "Accept": "text/event-stream",
+        }
+        async with private.http.stream(
+            "POST", private.url("caller") + "/", json=asked, headers=headers
+        ) as following:
+            lines = following.aiter_lines()
+            assert "TASK_STATE_WORKING" in await anext(line async for line in lines if line)
+            busy = {"CallSid": str(attempt.call_sid), "CallStatus": "busy"}
+            assert (await public.webhook(f"/twilio/status/{attempt.id}", busy)).status_code == 204
+            seen = [line async for line in lines if line]
+        assert "TASK_STATE_COMPLETED" in seen[-1]
+        assert '"disposition":"busy"' in seen[-1].replace(" ", "")
