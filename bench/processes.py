@@ -66,7 +66,7 @@ def serve(
             stderr=log,
         )
         try:
-            while not _is_ready(port, _READY[role]):
+            while not is_ready(port, _READY[role]):
                 if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
                     raise CareflowError(f"{role} did not become ready:\n{said.read_text()[-2000:]}")
                 time.sleep(0.002)
@@ -84,7 +84,8 @@ def free_port() -> int:
         return port
 
 
-def _is_ready(port: int, path: str) -> bool:
+def is_ready(port: int, path: str) -> bool:
+    """Whether `path` is answered with 200 on this machine's `port`."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(
