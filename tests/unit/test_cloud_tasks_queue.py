@@ -162,10 +162,10 @@ async def test_a_batch_that_breaks_off_is_no_success_and_can_be_asked_for_again(
 
 
 async def test_after_a_failure_the_rest_is_not_tried() -> None:
-    client = ScriptedClient(fails={f"t{number}": exceptions.Forbidden("no") for number in range(1000)})
+    client = ScriptedClient(fails={"t0": exceptions.Forbidden("no")})
     with pytest.raises(StoreUnavailable, match="Forbidden"):
         await scripted(client).enqueue([task(f"t{number}") for number in range(1000)])
-    assert len(client.asked) <= CREATES
+    assert len(client.asked) <= 2 * CREATES
 
 
 async def test_creates_run_at_once_but_not_all() -> None:

@@ -12,9 +12,9 @@ from careflow.store.codec import Codec
 from careflow.store.sql import micros
 
 SCHEMA = "careflow.lab.cloud_tasks.migrations"
-TASK_GONE = timedelta(
-    hours=24
-)  # how long a task's name cannot be used again (reference/google-cloud section 1)
+TASK_GONE = timedelta(hours=24)
+"""How long a task's name cannot be used again (reference/google-cloud section 1); then a queue's."""
+
 QUEUE_GONE = timedelta(days=7)
 
 _QUEUE = Codec(Queue)
