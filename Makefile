@@ -6,7 +6,7 @@ LOCK   := requirements/dev.txt
 # Two workers suit two cores; a test file stays on one worker so that its servers start once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint up bench lock faults clean help
+.PHONY: demo test lint up bench images lock faults clean help
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -39,6 +39,9 @@ faults: $(VENV)/.ready ## Kill processes at random moments, many times (KILLS=30
 bench: $(VENV)/.ready ## Measure planning, lifecycles, the scheduler and start-up beside their peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	$(BIN)/python -m bench
+
+images: $(VENV)/.ready ## Build both agents' images and run them, without an engine (root; buildah, runc, debootstrap)
+	$(BIN)/python -m pytest tests/acceptance/test_images.py -m long -n 0 --timeout 0 -rs
 
 lock: ## Renew the hash-pinned requirements (asks the package index; writes no address of one)
 	$(PYTHON) tools/lock.py

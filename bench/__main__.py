@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from bench import lifecycles, media, planning, scheduler, startup
+from bench import images, lifecycles, media, planning, scheduler, startup
 from bench.figures import Figure, machine, show
 
-Part = Literal["startup", "planning", "lifecycles", "media", "scheduler"]
+Part = Literal["startup", "planning", "lifecycles", "media", "scheduler", "images"]
 ALL: tuple[Part, ...] = ("startup", "planning", "lifecycles", "media", "scheduler")
 
 app = App(name="python -m bench", help="What CareFlow Pulse costs on this machine, beside its peers.")
@@ -19,7 +19,7 @@ app = App(name="python -m bench", help="What CareFlow Pulse costs on this machin
 
 @app.default
 def bench(
-    *parts: Annotated[Part, Parameter(help="What to measure (default: everything).")],
+    *parts: Annotated[Part, Parameter(help="What to measure (default: everything but images).")],
     repeat: Annotated[int, Parameter(help="Runs of each.")] = 5,
     sizes: Annotated[tuple[int, ...], Parameter(help="Patients due, for planning.")] = planning.SIZES,
     in_flight: Annotated[tuple[int, ...], Parameter(help="Lifecycles at a time.")] = lifecycles.IN_FLIGHT,
@@ -45,6 +45,8 @@ def bench(
             figures += media.measure(place, repeat)
         if "scheduler" in wanted:
             figures += scheduler.measure(place, jobs, repeat)
+        if "images" in wanted:  # by name only: it takes root, and Debian's packages from the network
+            figures += images.measure(place, repeat)
     show(figures, before, notes, json=json)
 
 

@@ -6,11 +6,14 @@ page cache. `careflow serve` in it is what Cloud Run starts.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 from bench.figures import Figure
+from bench.processes import free_port
 from bench.rehearsal import AGENTS, Workshop, workshop
+from careflow.lab.firestore_emulator import EmulatorMissing, running_emulator
 
 MB = 1_000_000
 # As deployed, but for the tokens: Google's would be refused beside an address of this machine.
@@ -21,13 +24,25 @@ CLOUD = {
 }
 
 
-def measure(folder: Path, repeat: int, cloud: Mapping[str, str]) -> list[Figure]:
-    """Both images; `cloud` are the addresses of a Firestore emulator and a Cloud Tasks work-alike, empty without them."""
-    figures = []
+def measure(folder: Path, repeat: int) -> list[Figure]:
+    """Both images, on SQLite and, where its emulator is, on Firestore."""
     with workshop(folder / "images") as place:
-        for role in AGENTS:
-            figures += _of(place, role, repeat, cloud)
-    return figures
+        return asyncio.run(_on_both_stores(place, repeat))
+
+
+async def _on_both_stores(place: Workshop, repeat: int) -> list[Figure]:
+    try:
+        async with running_emulator() as emulator:
+            # Nobody answers at the queue's address: a start asks nothing of it.
+            cloud = CLOUD | {
+                "FIRESTORE_EMULATOR_HOST": emulator,
+                "CAREFLOW_CLOUD_TASKS_URL": f"http://127.0.0.1:{free_port()}",
+            }
+            return [
+                one for role in AGENTS for one in await asyncio.to_thread(_of, place, role, repeat, cloud)
+            ]
+    except EmulatorMissing:
+        return [one for role in AGENTS for one in _of(place, role, repeat, {})]
 
 
 def _of(place: Workshop, role: str, repeat: int, cloud: Mapping[str, str]) -> list[Figure]:
@@ -39,7 +54,7 @@ def _of(place: Workshop, role: str, repeat: int, cloud: Mapping[str, str]) -> li
     ]
     kinds: dict[str, Mapping[str, str]] = {"SQLite": {}}
     if cloud:
-        kinds["Firestore"] = CLOUD | cloud
+        kinds["Firestore"] = cloud
     for store, settings in kinds.items():
         ready, ended = [], []
         for _ in range(repeat):
