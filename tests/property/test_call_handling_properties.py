@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from datetime import UTC, datetime, time, timedelta
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from careflow.core.attempts import Attempt, Disposition, Ending
@@ -14,6 +13,7 @@ from careflow.core.calls import CallState, Outcome
 from careflow.core.patients import Patient, bar
 from careflow.core.retry import NEVER_CREATED
 from careflow.core.slots import due_moment, within_calling_hours
+from emulated import on_both_stores
 from pulse_world import HOSPITAL, ROUND_ID, WINDOW_END, End, Fuse, World, patient, world
 
 PATIENT = st.fixed_dictionaries(
@@ -104,8 +104,9 @@ async def check(it: World, roster: list[Patient]) -> None:
     assert len({alert.id for alert in await it.store.alerts(HOSPITAL)}) <= len(calls)
 
 
-@settings(max_examples=80, deadline=None)
-@given(
+@on_both_stores(
+    sqlite=80,
+    firestore=20,
     roster=st.lists(PATIENT, min_size=1, max_size=4).map(
         lambda many: [patient(number, **one) for number, one in enumerate(many)]
     ),
@@ -113,10 +114,10 @@ async def check(it: World, roster: list[Patient]) -> None:
     fuses=st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=5),
 )
 def test_a_round_cut_anywhere_gives_every_patient_one_outcome_and_nobody_a_second_call(
-    roster: list[Patient], ends: list[End | None], fuses: list[tuple[int, bool]]
+    kind: str, roster: list[Patient], ends: list[End | None], fuses: list[tuple[int, bool]]
 ) -> None:
     async def play() -> None:
-        async with world(roster) as it:
+        async with world(roster, kind=kind) as it:
             await live_through(it, Story(ends, fuses))
             await check(it, roster)
 

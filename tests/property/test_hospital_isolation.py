@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from careflow.core.calls import call_id
 from careflow.core.rounds import Trigger, round_for
-from careflow.store.sqlite import SqliteStore
+from emulated import OPENERS, on_both_stores
 from hospital_actor import NOW, PATIENTS, WORK, Actor
 
 Step = tuple[str, str, str]
@@ -28,10 +28,10 @@ busy = st.builds(
 _ids = st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True)
 
 
-async def told(script: Sequence[Step], hospital_id: str) -> list[Any]:
+async def told(kind: str, script: Sequence[Step], hospital_id: str) -> list[Any]:
     """Everything that one hospital was answered in the script, and what it sees in the end."""
     with TemporaryDirectory() as folder:
-        store = await SqliteStore.open(Path(folder))
+        store = await OPENERS[kind](Path(folder))
         try:
             actors = {one: Actor(store, one) for one in ("h1", "h2")}
             answers: list[Any] = []
@@ -48,11 +48,10 @@ async def told(script: Sequence[Step], hospital_id: str) -> list[Any]:
             await store.close()
 
 
-@given(steps | busy)
-@settings(max_examples=40, deadline=None)
-def test_a_hospital_is_answered_as_if_it_were_alone(script: list[Step]) -> None:
+@on_both_stores(sqlite=40, firestore=4, script=steps | busy)
+def test_a_hospital_is_answered_as_if_it_were_alone(kind: str, script: list[Step]) -> None:
     alone = [step for step in script if step[0] == "h2" and step[1] != "trespass"]
-    assert asyncio.run(told(script, "h2")) == asyncio.run(told(alone, "h2"))
+    assert asyncio.run(told(kind, script, "h2")) == asyncio.run(told(kind, alone, "h2"))
 
 
 @given(_ids, _ids, st.sampled_from([0, 8, 12, 20]), st.sampled_from(["local", "prod", "p"]))

@@ -14,6 +14,7 @@ from careflow.core.patients import Patient
 from careflow.core.slots import due_moment, within_calling_hours
 from careflow.ports import Task
 from careflow.pulse.outbox import call_task
+from emulated import on_both_stores
 from pulse_world import EIGHT_FIFTEEN, HOSPITAL, Fuse, World, patient, world
 
 ZONES = ("America/New_York", "America/Los_Angeles", "Pacific/Honolulu", "Europe/London", "Asia/Tokyo")
@@ -62,13 +63,14 @@ def call_tasks(tasks: list[Task]) -> list[Task]:
     return [task for task in tasks if task.queue == "calls"]
 
 
-@settings(max_examples=60, deadline=None)
-@given(roster=ROSTER, fuses=FUSES, batch=st.integers(1, 4), pause=st.integers(0, 5000))
+@on_both_stores(
+    sqlite=60, firestore=20, roster=ROSTER, fuses=FUSES, batch=st.integers(1, 4), pause=st.integers(0, 5000)
+)
 def test_planning_that_dies_anywhere_is_finished_by_the_next_delivery(
-    roster: list[Patient], fuses: list[tuple[int, bool]], batch: int, pause: int
+    kind: str, roster: list[Patient], fuses: list[tuple[int, bool]], batch: int, pause: int
 ) -> None:
     async def play() -> None:
-        async with world(roster, start=EIGHT_FIFTEEN, planning_batch=batch) as it:
+        async with world(roster, start=EIGHT_FIFTEEN, kind=kind, planning_batch=batch) as it:
             for at, after in fuses:
                 it.restart(Fuse(at, after=after))
                 await it.trigger()
@@ -83,13 +85,12 @@ def test_planning_that_dies_anywhere_is_finished_by_the_next_delivery(
     asyncio.run(play())
 
 
-@settings(max_examples=20, deadline=None)
-@given(roster=ROSTER, batch=st.integers(1, 4), copies=st.integers(2, 4))
+@on_both_stores(sqlite=20, firestore=8, roster=ROSTER, batch=st.integers(1, 4), copies=st.integers(2, 4))
 def test_triggers_delivered_at_once_get_one_answer_and_one_call_for_each_patient(
-    roster: list[Patient], batch: int, copies: int
+    kind: str, roster: list[Patient], batch: int, copies: int
 ) -> None:
     async def play() -> None:
-        async with world(roster, planning_batch=batch) as it:
+        async with world(roster, kind=kind, planning_batch=batch) as it:
             answers = await asyncio.gather(*(it.trigger() for _ in range(copies)))
             assert {answer.status_code for answer in answers} == {200}
             assert len({answer.content for answer in answers}) == 1

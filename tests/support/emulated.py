@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from google.cloud.firestore_v1.types import StructuredQuery
+from hypothesis import given, settings
 
 from careflow.lab.firestore_emulator import EmulatorMissing, find_emulator
 from careflow.ports import Store
@@ -151,3 +152,21 @@ async def open_emulated(data_dir: Path) -> Store:
 
 OPENERS: dict[str, Callable[[Path], Awaitable[Store]]] = {"sqlite": open_sqlite, "firestore": open_emulated}
 """Each opens the same data again for the same directory, as each process of a deployment does."""
+
+
+def on_both_stores(*, sqlite: int, firestore: int, **strategies):
+    """Make a property of a check that takes the store's kind first: so many examples on each, the emulator being slower."""
+
+    def decorate(check):
+        def test(kind):
+            @settings(max_examples={"sqlite": sqlite, "firestore": firestore}[kind], deadline=None)
+            @given(**strategies)
+            def holds(**drawn):
+                check(kind, **drawn)
+
+            holds()
+
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return pytest.mark.parametrize("kind", OPENERS)(test)
+
+    return decorate

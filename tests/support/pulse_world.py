@@ -23,10 +23,10 @@ from careflow.core.checkins import Interaction
 from careflow.core.patients import Patient, SkipReason, bar
 from careflow.core.slots import within_calling_hours
 from careflow.errors import ProviderError
-from careflow.ports import AttemptOrder, AttemptView, Began, Task
+from careflow.ports import AttemptOrder, AttemptView, Began, Store, Task
 from careflow.pulse.app import create_pulse
 from careflow.settings import Settings
-from careflow.store.sqlite import SqliteStore
+from emulated import OPENERS
 
 HOSPITAL = "default"
 EIGHT_FIFTEEN = datetime(2026, 10, 16, 12, 15, tzinfo=UTC)  # 08:15 in New York
@@ -136,7 +136,7 @@ class HandQueue:
 class HandCaller:
     """ports.CallerAgent on the same store, with the guards the real one has. `script` says how each attempt ends."""
 
-    store: SqliteStore
+    store: Store
     clock: VirtualClock
     script: Callable[[Attempt], End | None] = lambda _attempt: ANSWERED
     unreachable: bool = False
@@ -227,7 +227,7 @@ class HandCaller:
 class World:
     """Pulse over its parts. `restart` gives it a new process on the same store and queue."""
 
-    def __init__(self, store: SqliteStore, clock: VirtualClock, **settings: Any) -> None:
+    def __init__(self, store: Store, clock: VirtualClock, **settings: Any) -> None:
         self.store = store
         self.clock = clock
         self.queue = HandQueue()
@@ -299,11 +299,15 @@ class World:
 
 @asynccontextmanager
 async def world(
-    patients: Sequence[Patient] = (), *, start: datetime = EIGHT_FIFTEEN, **settings: Any
+    patients: Sequence[Patient] = (),
+    *,
+    start: datetime = EIGHT_FIFTEEN,
+    kind: str = "sqlite",
+    **settings: Any,
 ) -> AsyncIterator[World]:
-    """A world in a directory of its own."""
+    """A world in a directory of its own, on the kind of store that `emulated.OPENERS` names."""
     with tempfile.TemporaryDirectory() as folder:
-        store = await SqliteStore.open(Path(folder))
+        store = await OPENERS[kind](Path(folder))
         try:
             if patients:
                 await store.put_patients(patients)
