@@ -28,17 +28,23 @@ _CHILD = Path(__file__).with_name("instance_child.py")
 
 
 class Fleet:
-    """The lab, `callers` Callers and `pulses` Pulses. `chosen` are settings of all of them, e.g. the store."""
+    """The lab, `callers` Callers and `pulses` Pulses. `chosen` are settings of all of them, e.g. the store.
 
-    def __init__(self, folder: Path, start: datetime, *, callers: int, pulses: int, **chosen: Any) -> None:
+    With `twilio` as many more Callers take what Twilio sends, and the others only what Pulse asks, as on Cloud Run.
+    """
+
+    def __init__(
+        self, folder: Path, start: datetime, *, callers: int, pulses: int, twilio: int = 0, **chosen: Any
+    ) -> None:
         self.folder = folder
         self.speed = SPEED
         self.clock = VirtualClock(start, path=folder / "clock")
         self.caller = LoadBalancer(Random(1))
         self.pulse = LoadBalancer(Random(2))
+        self.twilio = LoadBalancer(Random(3)) if twilio else self.caller
         self.units: dict[str, Unit] = {}
         self.books = Books(folder / "data" / "lab" / "books.jsonl")
-        self._sizes = {"caller": callers, "pulse": pulses}
+        self._sizes = {"caller": callers, "pulse": pulses, "twilio": twilio}
         self._chosen = chosen
         self._settings: Settings | None = None
         self._store: Store | None = None
@@ -58,7 +64,7 @@ class Fleet:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Fleet]:
         async with AsyncExitStack() as stack:
-            for balancer in (self.caller, self.pulse):
+            for balancer in {self.caller, self.pulse, self.twilio}:
                 await stack.enter_async_context(balancer.running())
             lab_port, tasks_port = free_ports(2)
             self._lab_url = f"http://127.0.0.1:{lab_port}"
@@ -67,7 +73,7 @@ class Fleet:
                 "clock_file": self.folder / "clock",
                 "pulse_url": self.pulse.url,
                 "caller_url": self.caller.url,
-                "caller_public_url": self.caller.url,
+                "caller_public_url": self.twilio.url,
                 "lab_port": lab_port,
                 "tasks_port": tasks_port,
                 **self._chosen,
@@ -75,7 +81,7 @@ class Fleet:
             self._settings = load_settings(**chosen)
             self._environment = {k: v for k, v in os.environ.items() if not k.startswith("CAREFLOW_")}
             self._environment |= {_variable(name): str(value) for name, value in chosen.items()}
-            probes = [Probe(url) for url in (self._lab_url + "/lab/health", self.caller.url + "/readyz")]
+            probes = [Probe(url) for url in (self._lab_url + "/lab/health", self.twilio.url + "/readyz")]
 
             def pace() -> Pace:
                 # On a busy machine time slows down with the processes: silence on the line would make patients hang up.
@@ -98,17 +104,19 @@ class Fleet:
     async def start(self, name: str, role: str) -> None:
         """Start one more instance, and let its load balancer know once it is ready."""
         (port,) = free_ports(1)
-        environment = self._environment
+        environment, served = self._environment, "caller" if role == "twilio" else role
         if role in self._sizes:
-            environment = environment | {_variable(f"{role}_port"): str(port)}
+            environment = environment | {_variable(f"{served}_port"): str(port)}
+        if served == "caller" and self._sizes["twilio"]:
+            environment = environment | {_variable("caller_routes"): "twilio" if role == "twilio" else "a2a"}
         unit = Unit(
-            name, ("serve", role), environment, self.folder / f"{name}.log", (sys.executable, str(_CHILD))
+            name, ("serve", served), environment, self.folder / f"{name}.log", (sys.executable, str(_CHILD))
         )
         await unit.start()
         self.units[name] = unit
         await unit.ready()
         if role in self._sizes:
-            {"caller": self.caller, "pulse": self.pulse}[role].add(name, port)
+            {"caller": self.caller, "pulse": self.pulse, "twilio": self.twilio}[role].add(name, port)
 
     async def stop(self, name: str, *, unlisted: bool = True) -> tuple[int, float]:
         """SIGTERM an instance: its exit code, and the real seconds it took.
@@ -123,8 +131,8 @@ class Fleet:
         return stopped
 
     def _unlist(self, name: str) -> None:
-        self.caller.remove(name)
-        self.pulse.remove(name)
+        for balancer in (self.caller, self.pulse, self.twilio):
+            balancer.remove(name)
 
     async def _kill_all(self) -> None:
         for unit in self.units.values():

@@ -24,8 +24,9 @@ MEDIA = "/twilio/media"
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    """Two of each agent on Firestore, with the work-alike of Cloud Tasks. Without the emulator two Callers and a Pulse on
-    one directory, but never in CI.
+    """As on Cloud Run: two Pulses, a Caller for Pulse and two for Twilio, Firestore, and the work-alike of Cloud Tasks.
+
+    Without the emulator two Callers and a Pulse on one directory, but never in CI.
     """
     async with AsyncExitStack() as stack:
         try:
@@ -39,8 +40,9 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
             made = Fleet(
                 tmp_path,
                 START,
-                callers=2,
+                callers=1,
                 pulses=2,
+                twilio=2,
                 store="firestore",
                 firestore_emulator=emulator,
                 queue="cloud-tasks",
@@ -115,7 +117,7 @@ async def test_a_caller_and_every_pulse_that_stop_leave_their_call_to_others_and
     fleet: Fleet,
 ) -> None:
     round_id = await in_mid_conversation(fleet)
-    (holder,) = fleet.caller.holding(MEDIA)
+    (holder,) = fleet.twilio.holding(MEDIA)
     await stopped(fleet, holder)
     owner, stopped_at = (await call_of(fleet, round_id)).lease_owner, fleet.clock.now()
     for name in [name for name in fleet.units if name.startswith("pulse")]:
