@@ -85,7 +85,6 @@ class Receiver:
             yield self
         finally:
             server.close()
-            server.close_clients() if hasattr(server, "close_clients") else None
 
 
 class AccountTokens:
