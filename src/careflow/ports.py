@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from careflow.core.attempts import Attempt
 from careflow.core.calls import Call
 from careflow.core.checkins import Alert, CheckIn, Interaction
-from careflow.core.patients import DoNotCall, Patient
+from careflow.core.patients import DoNotCall, Patient, RosterRevision
 from careflow.core.rounds import Execution, Round
 
 
@@ -71,8 +71,51 @@ Guard = Callable[[Patient, bool], str | None]
 """Evaluated inside the transaction of `begin_attempt` on (patient as stored now, on the do-not-call list): None, or why not."""
 
 
-class Store(Protocol):
-    """The ledger and the roster. Every query is scoped by `hospital_id`. Every write is durable when it returns.
+Record = (
+    Patient | DoNotCall | RosterRevision | Round | Execution | Call | Attempt | CheckIn | Interaction | Alert
+)
+"""Everything a store keeps, and all that has to be carried from one to another."""
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of some records: how many are stored exactly so, how many are there but not so, how many are not there."""
+
+    same: int = 0
+    other: int = 0
+    absent: int = 0
+
+
+class Archive(Protocol):
+    """All records of a store, as they are: for carrying them to another one (docs/moving.md).
+
+    Every hospital's, and without the rules by which records otherwise come about. So nothing but moving uses it.
+    """
+
+    async def records(self, kind: type[R], *, after: R | None = None, limit: int = 1000) -> Sequence[R]:
+        """A page of the records of one kind, in an order of the store's own that only depends on their keys.
+
+        `after` is the last record of the page before; that it has changed since, or is gone, does not matter.
+        """
+        ...
+
+    async def compare(self, kind: type[R], records: Sequence[R]) -> Comparison:
+        """Whether records of these keys are stored, and exactly so."""
+        ...
+
+    async def restore(self, kind: type[R], records: Sequence[R]) -> int:
+        """Store those that are not there, every field as it is; how many those were. Stored ones stay as they are.
+
+        Each record is stored whole or not at all. An attempt comes after its call. Raises StoreError when one does not fit
+        beside what is there (its line is held, its call SID is another's); some of the others may be stored then.
+        """
+        ...
+
+
+class Store(Archive, Protocol):
+    """The ledger and the roster. Every query but an Archive's is scoped by `hospital_id`. Every write is durable when it returns.
 
     `update_*` methods compare `version` with the stored one, store the record with version + 1 and answer whether they did.
     Lists are ordered as said; pages are asked for with `after` (exclusive) and `limit`.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from careflow.core.attempts import Attempt
 from careflow.core.calls import Call
 from careflow.core.checkins import Alert, CheckIn, Interaction
-from careflow.core.patients import DoNotCall, Patient
+from careflow.core.patients import DoNotCall, Patient, RosterRevision
 from careflow.core.rounds import Execution, Round
 from careflow.store import codec
 from careflow.store.firestore_kinds import KINDS
@@ -31,6 +31,7 @@ CODECS = {
     CheckIn: codec.CHECK_IN,
     Interaction: codec.INTERACTION,
     Alert: codec.ALERT,
+    RosterRevision: codec.ROSTER_REVISION,
 }
 
 
@@ -72,7 +73,7 @@ def test_any_record_survives_its_document(kind, data):
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.collection)
 @given(data=st.data())
 def test_any_record_survives_its_firestore_document(kind, data):
-    record = data.draw(records(kind.codec._kind))
+    record = data.draw(records(kind.codec.kind))
     stored = Document.pb()()
     write_fields(stored.fields, kind.to_document(record))
     assert (

@@ -116,6 +116,8 @@ def index_of(query) -> tuple[str, str, frozenset[str], tuple[tuple[str, str], ..
 def serves(wanted) -> bool:
     """Whether the declared indexes hold one for this."""
     collection, scope, equal, rest = wanted
+    if (equal, rest) == (frozenset(), (("__name__", "ASCENDING"),)):
+        return True  # a walk by document name, as the documents themselves lie
     if len(equal) + len(rest) == 1:
         ((name, way),) = rest or ((*equal, "ASCENDING"),)
         override = {"collectionGroup": collection, "fieldPath": name}

@@ -82,6 +82,14 @@ class DoNotCall:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RosterRevision:
+    """How often a hospital's patients have changed. There is one for every hospital that has patients or rounds."""
+
+    hospital_id: str
+    revision: int
+
+
 def bar(patient: Patient, *, do_not_call: bool, now: datetime) -> SkipReason | None:
     """Why this patient may not be phoned at `now`, or None. The hour of the day is `core.slots`' matter.
 

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from careflow.core.attempts import Attempt
 from careflow.core.calls import Call
 from careflow.core.checkins import Alert, CheckIn, Interaction
-from careflow.core.patients import DoNotCall, Patient
+from careflow.core.patients import DoNotCall, Patient, RosterRevision
 from careflow.core.rounds import Execution, Round
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Codec(Generic[T]):
     """
 
     def __init__(self, kind: type[T], forms: Forms | None = None) -> None:
-        self._kind = kind
+        self.kind = kind
         forms = forms or JSON
         hints = typing.get_type_hints(kind)
         self._fields = [
@@ -72,10 +72,10 @@ class Codec(Generic[T]):
                 value = document[key]
                 values[name] = value if decode is None or value is None else decode(value)
         try:
-            return self._kind(**values)
+            return self.kind(**values)
         except TypeError as error:
             missing = ", ".join(sorted(self._required - document.keys()))
-            raise ValueError(f"{self._kind.__name__} document lacks {missing}") from error
+            raise ValueError(f"{self.kind.__name__} document lacks {missing}") from error
 
     def dumps(self, record: T) -> str:
         """The document as compact JSON."""
@@ -152,3 +152,12 @@ ATTEMPT = Codec(Attempt)
 CHECK_IN = Codec(CheckIn)
 INTERACTION = Codec(Interaction)
 ALERT = Codec(Alert)
+ROSTER_REVISION = Codec(RosterRevision)
+
+CODEC_OF: Mapping[type[Any], Codec[Any]] = {
+    codec.kind: codec
+    for codec in (
+        *(PATIENT, DO_NOT_CALL, ROSTER_REVISION, ROUND, EXECUTION, CALL),
+        *(ATTEMPT, CHECK_IN, INTERACTION, ALERT),
+    )
+}

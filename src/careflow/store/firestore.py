@@ -15,9 +15,10 @@ from careflow.core.calls import Call, CallState, call_id, claimable, keeping_ren
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
 from careflow.core.rounds import Execution, Round
-from careflow.ports import BeginResult, Candidate, Guard, PutCounts
+from careflow.ports import BeginResult, Candidate, Comparison, Guard, PutCounts, R
 from careflow.store import firestore_kinds as kinds
 from careflow.store import firestore_queries as queries
+from careflow.store.firestore_archive import Archiving
 from careflow.store.firestore_attempts import Attempts
 from careflow.store.firestore_connection import Connection, Found
 from careflow.store.firestore_kinds import Kind
@@ -35,6 +36,7 @@ class FirestoreStore:
         self._connection = connection
         self._units = Units(connection, token)
         self._attempts = Attempts(connection, self._units)
+        self._archiving = Archiving(connection, self._units)
         self._token = token
 
     @classmethod
@@ -362,6 +364,20 @@ class FirestoreStore:
             return replace(alert, acknowledged_at=at, acknowledged_by=by)
 
         return await self._replace(kinds.ALERTS, change, hospital_id, alert_id) is not None
+
+    # all of it, for carrying it to another store
+
+    async def records(self, kind: type[R], *, after: R | None = None, limit: int = 1000) -> Sequence[R]:
+        with self._connection.working():
+            return await self._archiving.records(kind, after, limit)
+
+    async def compare(self, kind: type[R], records: Sequence[R]) -> Comparison:
+        with self._connection.working():
+            return await self._archiving.compare(kind, records)
+
+    async def restore(self, kind: type[R], records: Sequence[R]) -> int:
+        with self._connection.working():
+            return await self._archiving.restore(kind, records)
 
     # the shapes that most methods share
 

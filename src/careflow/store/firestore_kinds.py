@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from careflow.core.attempts import Attempt, AttemptState
 from careflow.core.calls import Call, CallState
 from careflow.core.checkins import Alert, CheckIn, Interaction
-from careflow.core.patients import DoNotCall, Patient
+from careflow.core.patients import DoNotCall, Patient, RosterRevision
 from careflow.core.rounds import Execution, Round
 from careflow.store.codec import JSON, Codec, Forms
 
@@ -191,6 +191,11 @@ ALERTS = Kind(
     key=lambda alert: (alert.hospital_id, alert.id),
     derive=lambda alert, document: {**document, **_open(alert.acknowledged_at is None)},
 )
+ROSTER_REVISIONS = Kind(
+    collection="hospitals",
+    codec=Codec(RosterRevision, FIRESTORE),
+    key=lambda roster: (roster.hospital_id,),
+)  # otherwise only ever changed by increments
 
 KINDS: tuple[Kind[Any], ...] = (
     PATIENTS,
@@ -202,13 +207,14 @@ KINDS: tuple[Kind[Any], ...] = (
     ATTEMPTS,
     CHECK_INS,
     ALERTS,
+    ROSTER_REVISIONS,
 )
+KIND_OF: Mapping[type[Any], Kind[Any]] = {kind.codec.kind: kind for kind in KINDS}
 
-HOSPITALS = "hospitals"  # {hospitalId, revision}: not a record, it grows by increments
 HEALTH = "health"  # nothing is ever in it
-AIDS = ("bars", "callSids", HEALTH, HOSPITALS, "lines")  # collections beside those of records
+AIDS = ("bars", "callSids", HEALTH, "lines")  # collections beside those of records
 
 
 def hospital_path(hospital_id: str) -> str:
     """Where a hospital's roster revision is."""
-    return f"{HOSPITALS}/{hashed(hospital_id)}"
+    return ROSTER_REVISIONS.path_of(hospital_id)

@@ -87,13 +87,24 @@ class Shape:
         )
 
 
+def walk(collection: str, *, group: bool, after: str, limit: int) -> Any:
+    """A page of a collection (`group`: of all collections of that id) by document name, which needs no index.
+
+    It begins after the document of that full name, or at the first if it is empty.
+    """
+    query = Shape(collection=collection, order=("__name__",), group=group).query(limit=limit)
+    if after:
+        query.start_at.values.add(reference_value=after)  # without `before`: after it
+    return query
+
+
 PATIENTS = Shape(collection="patients", equal=("hospitalId",), order=("id",))
 CANDIDATES = Shape(collection="patients", equal=("hospitalId",), holding="scheduleKeys", order=("id",))
 BARRED_PHONES = Shape(collection="doNotCall", equal=("hospitalId",), among="phone", select=("phone",))
 BARRED_PATIENTS = Shape(
     collection="doNotCall", equal=("hospitalId",), among="patientId", select=("patientId",)
 )
-HOSPITALS = Shape(collection=kinds.HOSPITALS, order=("hospitalId",), select=("hospitalId",))
+HOSPITALS = Shape(collection=kinds.ROSTER_REVISIONS.collection, order=("hospitalId",), select=("hospitalId",))
 ROUNDS = Shape(collection="rounds", equal=("hospitalId",), order=("-windowStart", "-id"))
 UNCLOSED_ROUNDS = Shape(collection="rounds", equal=("open",), order=("windowStart", "id"))
 EXECUTIONS = Shape(collection="executions", equal=("hospitalId",), order=("-receivedAt", "-id"))

@@ -18,10 +18,11 @@ from careflow.core.calls import Call, CallState, claimable, keeping_renewal
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
 from careflow.core.rounds import Execution, Round
-from careflow.ports import BeginResult, Candidate, Guard, PutCounts
+from careflow.ports import BeginResult, Candidate, Comparison, Guard, PutCounts, R
 from careflow.store import codec, sql
 from careflow.store.codec import Codec
 from careflow.store.database import Database
+from careflow.store.sql_archive import TABLE_OF
 
 T = TypeVar("T")
 
@@ -358,6 +359,17 @@ class SqliteStore:
             return True
 
         return await self._database.write(work)
+
+    # all of it, for carrying it to another store
+
+    async def records(self, kind: type[R], *, after: R | None = None, limit: int = 1000) -> Sequence[R]:
+        return await self._database.read(lambda connection: TABLE_OF[kind].page(connection, after, limit))
+
+    async def compare(self, kind: type[R], records: Sequence[R]) -> Comparison:
+        return await self._database.read(lambda connection: TABLE_OF[kind].compare(connection, records))
+
+    async def restore(self, kind: type[R], records: Sequence[R]) -> int:
+        return await self._database.write(lambda connection: TABLE_OF[kind].restore(connection, records))
 
     # the shapes that most methods share
 

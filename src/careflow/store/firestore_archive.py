@@ -1,0 +1,84 @@
+"""`ports.Archive` on Firestore: collections read by document name, records stored with all that is kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from careflow.errors import StoreError
+from careflow.ports import Comparison, R
+from careflow.store import firestore_queries as queries
+from careflow.store.codec import CODEC_OF
+from careflow.store.firestore_connection import Connection
+from careflow.store.firestore_kinds import KIND_OF, Document, Kind
+from careflow.store.firestore_units import MARK, Plan, Units
+
+COMMIT_BYTES = 1_000_000  # a quarter of what fits (firestore_connection.LARGEST_COMMIT_BYTES)
+RECORD_BYTES = 2_000  # for names, and the documents beside a record
+
+
+class Archiving:
+    """What `ports.Archive` says of each method."""
+
+    def __init__(self, connection: Connection, units: Units) -> None:
+        self._connection = connection
+        self._units = units
+
+    async def records(self, kind: type[R], after: R | None, limit: int) -> Sequence[R]:
+        """In the order of the document names: hashes of the keys."""
+        stored: Kind[R] = KIND_OF[kind]
+        query = queries.walk(
+            stored.collection,
+            group=stored.collection == "interactions",
+            after="" if after is None else self._connection.name(stored.path(after)),
+            limit=limit,
+        )
+        answer = await self._connection.query("", query)
+        return [stored.from_document(document) for document in answer.documents]
+
+    async def compare(self, kind: type[R], records: Sequence[R]) -> Comparison:
+        stored: Kind[R] = KIND_OF[kind]
+        found = await self._connection.get([stored.path(record) for record in records])
+        there = [
+            stored.from_document(found[path].document) == record
+            for record in records
+            if (path := stored.path(record)) in found
+        ]
+        same = sum(there)
+        return Comparison(same, len(there) - same, len(records) - len(there))
+
+    async def restore(self, kind: type[R], records: Sequence[R]) -> int:
+        stored: Kind[R] = KIND_OF[kind]
+        return sum([await self._create(stored, part) for part in _parts(stored, records)])
+
+    async def _create(self, kind: Kind[R], records: Sequence[R]) -> int:
+        wanted = {kind.path(record): record for record in records}
+        beside = {path: kind.beside(record) for path, record in wanted.items()}
+        paths = dict.fromkeys([*wanted, *(other for documents in beside.values() for other in documents)])
+
+        async def plan() -> Plan[int]:
+            found = await self._connection.get(list(paths))
+            new = [path for path in wanted if path not in found]
+            creates: dict[str, Document] = {path: kind.to_document(wanted[path]) for path in new}
+            for other, document in ((other, one) for path in new for other, one in beside[path].items()):
+                there = found[other].document if other in found else creates.setdefault(other, document)
+                if {key: value for key, value in there.items() if key != MARK} != document:
+                    raise StoreError(
+                        f"one of {len(records)} records does not fit beside those in {kind.collection}"
+                    )
+            return Plan(len(new), [self._units.create(path, creates[path]) for path in creates])
+
+        return await self._units.carry_out(plan)
+
+
+def _parts(kind: Kind[R], records: Sequence[R]) -> Iterator[Sequence[R]]:
+    """The records in parts that a commit takes, measured as JSON, which is about as long."""
+    part: list[R] = []
+    size = 0
+    for record in records:
+        length = len(CODEC_OF[kind.codec.kind].dumps(record).encode()) + RECORD_BYTES
+        if part and size + length > COMMIT_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += length
+    yield part
