@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from careflow.core.attempts import Disposition, end
-from careflow.core.calls import Outcome
+from careflow.core.calls import CallState, Outcome
 from careflow.core.calls import end as end_call
 from careflow.lab.firestore_emulator import EmulatorMissing, find_emulator, running_emulator
 from careflow.store import firestore_kinds as kinds
