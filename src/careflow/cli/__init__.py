@@ -26,7 +26,7 @@ def build() -> App:
         suppress_keyboard_interrupt=False,
     )
     for command, words in _ALONE.items():
-        app.command(f"careflow.cli.{words[0]}:{command}", name=command, help=words[1])
+        app.command(f"careflow.cli.{words[0]}", name=command, help=words[1])
     for group, text in _GROUPS.items():
         app.command(f"careflow.cli.{group}:app", name=group, help=text)
     return app
@@ -34,9 +34,11 @@ def build() -> App:
 
 # Said here too, because the files are not read before they are used. tests/acceptance/test_cli.py holds them together.
 _ALONE = {
-    "demo": ("demo", "See a morning round of 45 synthetic patients, in about a minute."),
-    "up": ("serve", "Start everything on this machine, until Ctrl-C."),
-    "serve": ("serve", "Run one service alone, as its container does."),
+    "demo": ("demo:demo", "See a morning round of 45 synthetic patients, in about a minute."),
+    "up": ("serve:up", "Start everything on this machine, until Ctrl-C."),
+    "serve": ("serve:serve", "Run one service alone, as its container does."),
+    "export": ("moving:export", "Write all records into a directory, to move them to another store."),
+    "import": ("moving:import_", "Store all records of such a directory."),
 }
 _GROUPS = {
     "roster": "Import patients from FHIR R4, list them, show one.",

@@ -1,0 +1,1 @@
+"""Carrying a deployment's records from one store to another (docs/moving.md)."""
