@@ -1,238 +1,137 @@
-"""A real deployment to be killed: its processes on one data directory, living by a clock that the test owns."""
+"""A real deployment to be killed: its processes, living by a clock that the test owns. Several of each agent: fleet.py."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
-import random
-import signal
-import socket
-import sys
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from careflow.auth import setup as auth
+from careflow.backends import open_store
 from careflow.clock import Pace, VirtualClock
+from careflow.core.calls import Call
+from careflow.core.hospitals import Hospital
 from careflow.errors import CareflowError
 from careflow.operating import trigger_round
+from careflow.ports import Store
 from careflow.settings import Settings, load_settings
-from careflow.store.sqlite import SqliteStore
+from careflow.store.database import FILE
+from faults.processes import READY_SECONDS, Books, Probe, Unit, free_ports
 
-PROBE_SECONDS = 0.05
 ANSWER_SECONDS = 0.5  # of virtual time: what a process may take to answer at the most
-READY_SECONDS = 60.0  # real ones, in which a process must answer after its start
-FINAL = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
-_CAREFLOW = Path(sys.executable).with_name("careflow")
+SOON_SECONDS = 20.0  # of virtual time: what is due so soon is waited for
 
 
-@dataclass(slots=True)
-class Books:
-    """The lab's books, read as they are written: the file outlives every process, and tells at once what was dialled."""
+class Deployment(ABC):
+    """Processes on one data directory with the lab among them, a store, and the clock. `chosen` are settings of all of them.
 
-    path: Path
-    open: dict[str, str] = field(default_factory=dict)  # sid -> status of the calls that are not over
-    events: list[str] = field(default_factory=list)  # kinds of entries, statuses by their name
-    _read: int = 0
+    Time runs at `speed` virtual seconds a real one while a telephone is in use, slower when the machine is behind, and leaps
+    while nothing is going on. Set `is_held` and it only creeps.
+    """
 
-    def catch_up(self) -> None:
-        """Take in what was written since the last time."""
-        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
-            file.seek(self._read)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._read += len(line)
-                self._take(json.loads(line))
-
-    def _take(self, entry: dict[str, Any]) -> None:
-        kind = entry["kind"]
-        if kind == "created":
-            self.open[entry["sid"]] = "queued"
-        elif kind == "status":
-            kind = entry["status"]
-            self.open[entry["sid"]] = kind
-            if kind in FINAL:
-                del self.open[entry["sid"]]
-        self.events.append("ended" if kind in FINAL else kind)
-
-
-@dataclass(slots=True)
-class Unit:
-    """One process of the deployment: what it runs, and where its output goes, whole life after whole life."""
-
-    name: str
-    arguments: Sequence[str]
-    environment: dict[str, str]
-    output: Path
-    program: Sequence[str] = (str(_CAREFLOW),)
-    process: asyncio.subprocess.Process | None = None
-    _began: int = 0
-    _is_ready: bool = False
-
-    async def start(self) -> None:
-        self._is_ready = False
-        self._began = self.output.stat().st_size if self.output.exists() else 0
-        with self.output.open("ab") as out:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.program, *self.arguments, "--json", env=self.environment, stdout=out, stderr=out
-            )
-
-    def is_ready(self) -> bool:
-        """Whether this life said that it serves. Raises CareflowError when it ended by itself."""
-        if self.process is None:
-            return False
-        if self._is_ready and self.process.returncode is None:
-            return True
-        with self.output.open("rb") as file:
-            file.seek(self._began)
-            said = file.read()
-        if self.process.returncode is not None:
-            code = self.process.returncode
-            raise CareflowError(f"{self.name} ended by itself with {code}: {said[-2000:]!r}")
-        self._is_ready = b'"ready": true' in said
-        return self._is_ready
-
-    async def ready(self) -> None:
-        limit = time.monotonic() + READY_SECONDS
-        while not self.is_ready():
-            if time.monotonic() > limit:
-                raise CareflowError(f"{self.name} is not ready after {READY_SECONDS} s")
-            await asyncio.sleep(0.01)
-
-    async def kill(self) -> None:
-        """SIGKILL, and wait until nothing is left of it."""
-        if self.process is not None and self.process.returncode is None:
-            dying, self.process = self.process, None
-            dying.send_signal(signal.SIGKILL)
-            await dying.wait()
-
-    async def terminate(self) -> tuple[int, float]:
-        """SIGTERM, and wait for its end: the exit code, and how many real seconds it took."""
-        assert self.process is not None
-        stopping, self.process = self.process, None
-        began = time.monotonic()
-        stopping.send_signal(signal.SIGTERM)
-        return await stopping.wait(), time.monotonic() - began
-
-
-class Probe:
-    """How long a process takes to answer just now: what it is behind by."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._asked_at: float | None = None
-        self._took = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Of the last answer, or of the wait for the next one when that is longer."""
-        waiting = time.monotonic() - self._asked_at if self._asked_at is not None else 0.0
-        return max(self._took, waiting)
-
-    async def run(self) -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
-            while True:
-                self._asked_at = time.monotonic()
-                try:
-                    await http.get(self._url)
-                except httpx.HTTPError:
-                    self._asked_at = None  # it is dead or starting, which `_pace` knows
-                else:
-                    self._took, self._asked_at = time.monotonic() - self._asked_at, None
-                await asyncio.sleep(PROBE_SECONDS)
-
-
-class Deployment:
-    """Lab, Caller and Pulse as processes of their own, or all in one (`whole`)."""
-
-    def __init__(self, folder: Path, start: datetime, *, whole: bool) -> None:
+    def __init__(
+        self, folder: Path, start: datetime, *, speed: float, leaps: bool = True, **chosen: Any
+    ) -> None:
         self.folder = folder
-        data_dir = folder / "data"
-        data_dir.mkdir(parents=True)
+        self.speed = speed
+        self.is_held = False
+        self._leaps = leaps
+        self.data_dir = folder / "data"
+        self.data_dir.mkdir(parents=True)
         self.clock = VirtualClock(start, path=folder / "clock")
-        ports = dict(zip(("pulse", "caller", "lab", "scheduler"), free_ports(4), strict=True))
-        urls = {role: f"http://127.0.0.1:{port}" for role, port in ports.items()}
-        chosen: dict[str, Any] = {
-            "data_dir": data_dir,
-            "clock_file": folder / "clock",
-            "pulse_url": urls["pulse"],
-            "caller_url": urls["caller"],
-            "caller_public_url": urls["caller"],
-            "round_hours": "8,10,20",  # a morning that is over after two hours
-            "calls_in_flight": 3,
-            "planning_batch": 4,  # several batches, so that a kill falls between two
-            **{f"{role}_port": port for role, port in ports.items()},
-        }
-        self.settings: Settings = load_settings(**chosen)
-        self.lab_url = urls["lab"]
-        self.books = Books(data_dir / "lab" / "books.jsonl")
-        self.is_held = True  # until the round is open, time only creeps
-        self._probes = [
-            Probe(urls["lab"] + "/lab/health"),
-            Probe(urls["caller"] + "/healthz"),
-            Probe(urls["pulse"] + "/healthz"),
-        ]
-        self._store: SqliteStore | None = None
+        self.books = Books(self.data_dir / "lab" / "books.jsonl")
+        self.units: dict[str, Unit] = {}
+        self._chosen = chosen
+        self._settings: Settings | None = None
+        self._store: Store | None = None
+        self._probes: list[Probe] = []
         self._is_busy = True
         self._is_whole = True
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CAREFLOW_")}
-        environment |= {f"CAREFLOW_{name.upper()}": str(value) for name, value in chosen.items()}
-        apart = {role: ("serve", role) for role in ("lab", "caller", "pulse")}
-        commands = {"up": ("up",)} if whole else apart
-        self.units = {
-            name: Unit(name, words, environment, folder / f"{name}.log") for name, words in commands.items()
-        }
 
-    @property
-    def store(self) -> SqliteStore:
-        assert self._store is not None
-        return self._store
+    # which processes there are
 
-    @property
-    def output(self) -> str:
-        """Everything that the processes ever wrote."""
-        return "\n".join(unit.output.read_text(errors="replace") for unit in self.units.values())
+    @abstractmethod
+    async def _addresses(self, stack: AsyncExitStack) -> Mapping[str, Any]:
+        """Settings that say where everything is; what must run before the processes is begun on the stack."""
+
+    @abstractmethod
+    async def _begin(self, environment: dict[str, str]) -> None:
+        """Start every process, in this environment."""
+
+    @abstractmethod
+    async def down(self, role: str, *, gently: bool = False) -> str:
+        """Kill a process of this role with SIGKILL, or end it with SIGTERM; its name."""
+
+    @abstractmethod
+    async def back(self, name: str, successors: int = 1) -> None:
+        """Start what follows it, ready or not. `successors` matters where there are several of a role."""
+
+    def _missing(self) -> bool:
+        """Whether the deployment lacks a process that nobody stands in for."""
+        return not all(unit.process for unit in self.units.values())
+
+    # life
 
     @asynccontextmanager
-    async def running(self, speed: float) -> AsyncIterator[None]:
-        """Start everything; time runs at `speed` while a telephone is in use, and in leaps while none is."""
-        self._store = await SqliteStore.open(self.settings.data_dir)
-        watching = asyncio.create_task(self._watch())
-        ticking = asyncio.create_task(self.clock.run(lambda: self._pace(speed)))
-        probing = [asyncio.create_task(probe.run()) for probe in self._probes]
-        try:
-            for unit in self.units.values():
-                await unit.start()
-                await unit.ready()
-            yield
-        finally:
-            for unit in self.units.values():
-                await unit.kill()
-            for task in (ticking, watching, *probing):
-                task.cancel()
-            await asyncio.gather(ticking, watching, *probing, return_exceptions=True)
-            await self._store.close()
+    async def running(self) -> AsyncIterator[Any]:
+        """Start everything; at the end nothing is left of it."""
+        async with AsyncExitStack() as stack:
+            chosen = {
+                "data_dir": self.data_dir,
+                "clock_file": self.folder / "clock",
+                **await self._addresses(stack),
+                **self._chosen,
+            }
+            self._settings = load_settings(**chosen)
+            environment = {k: v for k, v in os.environ.items() if not k.startswith("CAREFLOW_")}
+            environment |= {variable(name): str(value) for name, value in chosen.items()}
+            self._store = await open_store(self.settings)
+            stack.push_async_callback(self._store.close)
+            self._probes = [
+                Probe(f"http://127.0.0.1:{self.settings.lab_port}/lab/health"),
+                Probe(self.settings.caller_public_url + "/healthz"),
+                Probe(self.settings.pulse_url + "/healthz"),
+            ]
+            for work in (
+                self.clock.run(self._pace),
+                self._watch(),
+                *(probe.run() for probe in self._probes),
+            ):
+                stack.push_async_callback(_cancelled, asyncio.create_task(work))
+            stack.push_async_callback(self.kill_all)
+            await self._begin(environment)
+            yield self
 
-    def _pace(self, speed: float) -> Pace:
-        if not all(unit.process for unit in self.units.values()):
-            return Pace(speed=speed, step=0.1)  # nobody is there who could fall behind
+    async def kill_all(self) -> None:
+        for unit in self.units.values():
+            await unit.kill()
+
+    async def ready(self) -> None:
+        """Wait until every process serves."""
+        for unit in list(self.units.values()):
+            await unit.ready()
+
+    def _pace(self) -> Pace:
+        if self._missing():
+            return Pace(speed=self.speed, step=0.1)  # nobody is there who could fall behind
         if self.is_held:
             return Pace(speed=1.0, step=0.05)
         if not self._is_whole:
             # A start takes a second or two, which must not be a minute for the patients.
-            return Pace(speed=speed / 8, step=0.1)
-        if self._is_busy:
+            return Pace(speed=self.speed / 8, step=0.1)
+        if self._is_busy or not self._leaps:
             # On a busy machine time slows down with the processes: silence on the line would make patients hang up.
             slowest = max(probe.seconds for probe in self._probes)
-            return Pace(speed=min(speed, ANSWER_SECONDS / max(slowest, 0.001)), step=0.1)
+            return Pace(speed=min(self.speed, ANSWER_SECONDS / max(slowest, 0.001)), step=0.1)
         return Pace(speed=2500.0, step=5.0)
 
     async def _watch(self) -> None:
@@ -240,63 +139,143 @@ class Deployment:
         while True:
             self.books.catch_up()
             self._is_whole = all(unit.is_ready() for unit in self.units.values())
-            self._is_busy = bool(self.books.open) or not self._is_whole or not await self._nothing_in_flight()
+            self._is_busy = bool(self.books.open) or not self._is_whole or self._in_flight()
             await asyncio.sleep(0.005)
 
-    async def _nothing_in_flight(self) -> bool:
-        """No call is held by Pulse, due now or about to be, and no attempt is open."""
-
-        def work(connection: Any) -> bool:
-            soon = int(self.clock.now().timestamp() * 1_000_000) + 20_000_000
-            return not connection.execute(
+    def _in_flight(self) -> bool:
+        """Whether a call is held by Pulse, due now or about to be, or an attempt is open."""
+        if self.settings.queue == "cloud-tasks":
+            # Whatever is not over has its task under delivery, or due again within a minute.
+            path = self.data_dir / "lab" / "tasks" / FILE
+            question = "SELECT EXISTS (SELECT 1 FROM tasks WHERE dispatching = 1 OR due_at <= ?)"
+        else:
+            path = self.data_dir / FILE
+            question = (
                 "SELECT EXISTS (SELECT 1 FROM calls WHERE state = 'calling')"
                 " OR EXISTS (SELECT 1 FROM attempts WHERE state != 'ended')"
-                " OR EXISTS (SELECT 1 FROM tasks WHERE dead_at IS NULL AND (delivering = 1 OR due_at <= ?))",
-                (soon,),
-            ).fetchone()[0]
-
-        return await self.store.database.read(work)
+                " OR EXISTS (SELECT 1 FROM tasks WHERE dead_at IS NULL AND (delivering = 1 OR due_at <= ?))"
+            )
+        soon = int((self.clock.now().timestamp() + SOON_SECONDS) * 1_000_000)
+        try:
+            return bool(_ask(path, question, soon))
+        except sqlite3.OperationalError:
+            return True  # it is only being made
 
     # what the test asks of it
 
-    async def count(self, what: str) -> int:
-        """Rows of the store, as an SQL condition says: "calls", "attempts WHERE …"."""
-        return await self.store.database.read(
-            lambda connection: connection.execute(f"SELECT count(*) FROM {what}").fetchone()[0]
-        )
+    @property
+    def settings(self) -> Settings:
+        assert self._settings is not None
+        return self._settings
+
+    @property
+    def store(self) -> Store:
+        assert self._store is not None
+        return self._store
+
+    @property
+    def output(self) -> str:
+        """Everything that the processes ever wrote."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
+
+    def dead_tasks(self) -> int:
+        """How many tasks were given up."""
+        if self.settings.queue == "cloud-tasks":
+            return (self.folder / "tasks.log").read_text().count(": given up after ")
+        return int(_ask(self.data_dir / FILE, "SELECT count(*) FROM tasks WHERE dead_at IS NOT NULL"))
 
     async def put_lab(self, what: str, document: object) -> None:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            answer = await http.put(f"{self.lab_url}/lab/{what}", json=document)
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+            answer = await http.put(f"http://127.0.0.1:{self.settings.lab_port}/lab/{what}", json=document)
         assert answer.status_code == 200, answer.text
 
-    async def trigger(self) -> dict[str, Any]:
+    async def trigger(self, hour: int = 8, hospital: Hospital | None = None) -> dict[str, Any]:
         """What Pulse answers to the trigger, sent again until it does, as a scheduler does it."""
+        settings = self.settings
+        if hospital is not None:
+            changes = {"hospital_id": hospital.id, "time_zone": hospital.time_zone}
+            settings = settings.model_copy(update=changes)
         limit = time.monotonic() + READY_SECONDS
         while True:
             try:
                 status, body = await trigger_round(
-                    self.settings, 8, self.clock, trigger_type="scheduled", source="fault-suite"
+                    settings, hour, self.clock, trigger_type="scheduled", source="fault-suite"
                 )
             except CareflowError:
-                status = 0
+                status, body = 0, {}
             if status == 200:
                 return body
             assert status == 0 or status >= 500, f"the trigger was answered {status}: {body}"
             assert time.monotonic() < limit, f"no trigger was answered 200, the last one {status}"
             await asyncio.sleep(0.05)
 
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the system gives away: they must stay ours between two lives."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(15_000, 32_000)
-        with socket.socket() as probe:
+    async def deliver_again(self, call: Call) -> int:
+        """Deliver the call's task once more, as a queue may at any time; the status, 0 when nobody answers."""
+        settings = self.settings
+        body = {"hospitalId": call.hospital_id, "roundId": call.round_id, "callId": call.id}
+        async with httpx.AsyncClient(trust_env=False, timeout=600) as http:
+            tokens = auth.tokens(settings, settings.queue_account, http, self.clock)
+            token = await tokens.token(settings.pulse_audience or settings.pulse_url)
             try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
+                answer = await http.post(
+                    settings.pulse_url + "/tasks/call",
+                    json=body,
+                    headers={"Authorization": f"Bearer {token}"},
+                )
+            except httpx.HTTPError:
+                return 0
+        return answer.status_code
+
+
+class OneOfEach(Deployment):
+    """Lab, Caller and Pulse as processes of their own, or all in one (`whole`), on SQLite."""
+
+    def __init__(self, folder: Path, start: datetime, *, speed: float, whole: bool) -> None:
+        # A morning that is over after two hours; several batches of planning, so that a kill falls between two.
+        super().__init__(
+            folder, start, speed=speed, round_hours="8,10,20", calls_in_flight=3, planning_batch=4
+        )
+        self._whole = whole
+
+    async def _addresses(self, stack: AsyncExitStack) -> Mapping[str, Any]:
+        ports = dict(zip(("pulse", "caller", "lab", "scheduler"), free_ports(4), strict=True))
+        urls = {role: f"http://127.0.0.1:{port}" for role, port in ports.items()}
+        return {
+            "pulse_url": urls["pulse"],
+            "caller_url": urls["caller"],
+            "caller_public_url": urls["caller"],
+            **{f"{role}_port": port for role, port in ports.items()},
+        }
+
+    async def _begin(self, environment: dict[str, str]) -> None:
+        apart: Mapping[str, Sequence[str]] = {role: ("serve", role) for role in ("lab", "caller", "pulse")}
+        for name, words in ({"up": ("up",)} if self._whole else apart).items():
+            self.units[name] = Unit(name, words, environment, self.folder / f"{name}.log")
+        for unit in self.units.values():
+            await unit.start()
+            await unit.ready()
+
+    async def down(self, role: str, *, gently: bool = False) -> str:
+        unit = self.units[role]
+        await (unit.terminate() if gently else unit.kill())
+        return role
+
+    async def back(self, name: str, successors: int = 1) -> None:
+        await self.units[name].start()
+
+
+def variable(setting: str) -> str:
+    """The environment variable of a field of the settings."""
+    field = Settings.model_fields[setting]
+    return str(field.validation_alias or f"CAREFLOW_{setting.upper()}")
+
+
+def _ask(path: Path, question: str, *values: object) -> Any:
+    """The one answer of a database that other processes write."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.1)) as connection:
+        return connection.execute(question, values).fetchone()[0]
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -15,108 +15,104 @@ from typing import Any
 
 import httpx
 
-from careflow.backends import open_store
-from careflow.clock import Pace, VirtualClock
-from careflow.operating import trigger_round
-from careflow.ports import Store
-from careflow.settings import Settings, load_settings
-from faults.deployment import ANSWER_SECONDS, Books, Probe, Unit, free_ports
+from careflow.clock import Pace
+from faults.deployment import Deployment, variable
+from faults.processes import READY_SECONDS, Unit, free_ports
 from load_balancer import LoadBalancer
 
 SPEED = 20.0  # virtual seconds a real second, at the most
+MOST = 3  # instances of a role
 _CHILD = Path(__file__).with_name("instance_child.py")
 
 
-class Fleet:
+class Fleet(Deployment):
     """The lab, `callers` Callers and `pulses` Pulses. `chosen` are settings of all of them, e.g. the store.
 
     With `twilio` as many more Callers take what Twilio sends, and the others only what Pulse asks, as on Cloud Run.
     """
 
     def __init__(
-        self, folder: Path, start: datetime, *, callers: int, pulses: int, twilio: int = 0, **chosen: Any
+        self,
+        folder: Path,
+        start: datetime,
+        *,
+        callers: int,
+        pulses: int,
+        twilio: int = 0,
+        speed: float = SPEED,
+        rng: Random | None = None,
+        **chosen: Any,
     ) -> None:
-        self.folder = folder
-        self.speed = SPEED
-        self.clock = VirtualClock(start, path=folder / "clock")
+        super().__init__(folder, start, speed=speed, **chosen)
         self.caller = LoadBalancer(Random(1))
         self.pulse = LoadBalancer(Random(2))
         self.twilio = LoadBalancer(Random(3)) if twilio else self.caller
-        self.units: dict[str, Unit] = {}
-        self.books = Books(folder / "data" / "lab" / "books.jsonl")
+        self._balancers = {"caller": self.caller, "pulse": self.pulse, "twilio": self.twilio}
         self._sizes = {"caller": callers, "pulse": pulses, "twilio": twilio}
-        self._chosen = chosen
-        self._settings: Settings | None = None
-        self._store: Store | None = None
+        self._made: Counter[str] = Counter()
+        self._rng = rng or Random(4)
         self._environment: dict[str, str] = {}
-        self._lab_url = ""
+        self._listing: set[asyncio.Task[None]] = set()
+        self._stopping = 0
 
-    @property
-    def settings(self) -> Settings:
-        assert self._settings is not None
-        return self._settings
+    async def _addresses(self, stack: AsyncExitStack) -> Mapping[str, Any]:
+        for balancer in set(self._balancers.values()):
+            await stack.enter_async_context(balancer.running())
+        lab_port, tasks_port = free_ports(2)
+        return {
+            "pulse_url": self.pulse.url,
+            "caller_url": self.caller.url,
+            "caller_public_url": self.twilio.url,
+            "lab_port": lab_port,
+            "tasks_port": tasks_port,
+        }
 
-    @property
-    def store(self) -> Store:
-        assert self._store is not None
-        return self._store
+    async def _begin(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        alone = ["lab", "tasks"] if self.settings.queue == "cloud-tasks" else ["lab"]
+        members = [self.start(role, role) for role in alone]
+        for role, size in self._sizes.items():
+            members += [self.start(self._fresh(role), role) for _ in range(size)]
+        await asyncio.gather(*members)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Fleet]:
-        async with AsyncExitStack() as stack:
-            for balancer in {self.caller, self.pulse, self.twilio}:
-                await stack.enter_async_context(balancer.running())
-            lab_port, tasks_port = free_ports(2)
-            self._lab_url = f"http://127.0.0.1:{lab_port}"
-            chosen = {
-                "data_dir": self.folder / "data",
-                "clock_file": self.folder / "clock",
-                "pulse_url": self.pulse.url,
-                "caller_url": self.caller.url,
-                "caller_public_url": self.twilio.url,
-                "lab_port": lab_port,
-                "tasks_port": tasks_port,
-                **self._chosen,
-            }
-            self._settings = load_settings(**chosen)
-            self._environment = {k: v for k, v in os.environ.items() if not k.startswith("CAREFLOW_")}
-            self._environment |= {_variable(name): str(value) for name, value in chosen.items()}
-            probes = [Probe(url) for url in (self._lab_url + "/lab/health", self.twilio.url + "/readyz")]
+    def _missing(self) -> bool:
+        return not all(self._of(role) for role, size in self._sizes.items() if size)
 
-            def pace() -> Pace:
-                # On a busy machine time slows down with the processes: silence on the line would make patients hang up.
-                slowest = max(probe.seconds for probe in probes)
-                return Pace(speed=min(self.speed, ANSWER_SECONDS / max(slowest, 0.001)), step=0.1)
+    def _pace(self) -> Pace:
+        # Cloud Run's ten seconds are real ones.
+        return Pace(speed=1.0, step=0.1) if self._stopping else super()._pace()
 
-            for work in (self.clock.run(pace), *(probe.run() for probe in probes)):
-                stack.callback(asyncio.create_task(work).cancel)
-            self._store = await open_store(self.settings)
-            stack.push_async_callback(self._store.close)
-            stack.push_async_callback(self._kill_all)
-            members = [("lab", "lab")]
-            if self.settings.queue == "cloud-tasks":
-                members.append(("tasks", "tasks"))
-            for role, size in self._sizes.items():
-                members += [(f"{role}-{number}", role) for number in range(size)]
-            await asyncio.gather(*(self.start(name, role) for name, role in members))
-            yield self
+    def _of(self, role: str) -> list[str]:
+        return [name for name in self.units if name.startswith(f"{role}-")]
+
+    def _fresh(self, role: str) -> str:
+        self._made[role] += 1
+        return f"{role}-{self._made[role] - 1}"
 
     async def start(self, name: str, role: str) -> None:
         """Start one more instance, and let its load balancer know once it is ready."""
-        (port,) = free_ports(1)
-        environment, served = self._environment, "caller" if role == "twilio" else role
+        await self._launch(name, role)
+        await self._list(name, role)
+
+    async def _launch(self, name: str, role: str) -> None:
+        environment, served = self._environment, _service(role)
         if role in self._sizes:
-            environment = environment | {_variable(f"{served}_port"): str(port)}
+            environment = environment | {variable(f"{served}_port"): str(free_ports(1)[0])}
         if served == "caller" and self._sizes["twilio"]:
-            environment = environment | {_variable("caller_routes"): "twilio" if role == "twilio" else "a2a"}
+            environment = environment | {variable("caller_routes"): "twilio" if role == "twilio" else "a2a"}
         unit = Unit(
             name, ("serve", served), environment, self.folder / f"{name}.log", (sys.executable, str(_CHILD))
         )
         await unit.start()
         self.units[name] = unit
-        await unit.ready()
-        if role in self._sizes:
-            {"caller": self.caller, "pulse": self.pulse, "twilio": self.twilio}[role].add(name, port)
+
+    async def _list(self, name: str, role: str) -> None:
+        unit = self.units[name]
+        async with asyncio.timeout(READY_SECONDS):
+            while self.units.get(name) is unit and not unit.is_ready():
+                await asyncio.sleep(0.01)
+        if role in self._sizes and self.units.get(name) is unit:
+            self._balancers[role].add(name, int(unit.environment[variable(f"{_service(role)}_port")]))
 
     async def stop(self, name: str, *, unlisted: bool = True) -> tuple[int, float]:
         """SIGTERM an instance: its exit code, and the real seconds it took.
@@ -126,38 +122,54 @@ class Fleet:
         unit = self.units.pop(name)
         if unlisted:
             self._unlist(name)
-        stopped = await unit.terminate()
+        self._stopping += 1
+        try:
+            stopped = await unit.terminate()
+        finally:
+            self._stopping -= 1
         self._unlist(name)
         return stopped
 
     def _unlist(self, name: str) -> None:
-        for balancer in (self.caller, self.pulse, self.twilio):
+        for balancer in self._balancers.values():
             balancer.remove(name)
 
-    async def _kill_all(self) -> None:
-        for unit in self.units.values():
+    # what the trial does to it
+
+    async def down(self, role: str, *, gently: bool = False) -> str:
+        """Kill or stop any instance of the role; one that is stopped while it is the only one is followed by another first."""
+        if gently and len(self._of(role)) == 1:
+            await self.start(self._fresh(role), role)
+        name = self._rng.choice(self._of(role))
+        if gently:
+            await self.units[name].ready()  # as with Cloud Run, which starts an instance before it stops it
+            code, seconds = await self.stop(name)
+            assert (code, seconds < 10) == (0, True), f"{name} stopped with {code} after {seconds:.1f} s"
+        else:
+            unit = self.units.pop(name)
             await unit.kill()
+            self._unlist(name)
+        return name
 
-    # what the test asks of it
+    async def back(self, name: str, successors: int = 1) -> None:
+        """Start as many in its place as leave one at least of its role and `MOST` at most."""
+        role = name.partition("-")[0]
+        there = len(self._of(role))
+        for _ in range(min(max(successors, 1 - there), MOST - there)):
+            fresh = self._fresh(role)
+            await self._launch(fresh, role)
+            listing = asyncio.create_task(self._list(fresh, role))
+            self._listing.add(listing)
+            listing.add_done_callback(self._listing.discard)
 
-    async def put_lab(self, what: str, document: object) -> None:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            answer = await http.put(f"{self._lab_url}/lab/{what}", json=document)
-        assert answer.status_code == 200, answer.text
+    # what a test asks of it
 
     async def dialled(self) -> Sequence[dict[str, Any]]:
         """Every telephone call, by the lab's books."""
         async with httpx.AsyncClient(trust_env=False) as http:
-            answer = await http.get(f"{self._lab_url}/lab/calls")
+            answer = await http.get(f"http://127.0.0.1:{self.settings.lab_port}/lab/calls")
         calls: Sequence[dict[str, Any]] = answer.json()["calls"]
         return calls
-
-    async def trigger(self) -> dict[str, Any]:
-        status, body = await trigger_round(
-            self.settings, 8, self.clock, trigger_type="scheduled", source="fault-suite"
-        )
-        assert status == 200, body
-        return body
 
     async def until(self, true: Callable[[], Any], *, seconds: float = 60.0) -> Any:
         """What the function, or the coroutine that it makes, answers once that is true; fails after so many real seconds."""
@@ -172,6 +184,6 @@ class Fleet:
             await asyncio.sleep(0.02)
 
 
-def _variable(setting: str) -> str:
-    field = Settings.model_fields[setting]
-    return str(field.validation_alias or f"CAREFLOW_{setting.upper()}")
+def _service(role: str) -> str:
+    """What `careflow serve` calls it."""
+    return "caller" if role == "twilio" else role

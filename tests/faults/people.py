@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 
 from careflow.core.patients import Medication, Patient
@@ -46,7 +47,7 @@ _DUE = (
     Persona.WELL,
     Persona.RED_FLAG,
 )
-_SAID = "Yes, my nephew Bartholomew brought the tablets."  # words that no log line may repeat
+SAID = "Yes, my nephew Bartholomew brought the tablets."  # words that no log line may repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +57,24 @@ class People:
     due: Sequence[Patient]
     barred: Sequence[tuple[Patient, str]]
     subscribers: Sequence[Subscriber]
+    _personas: Mapping[str, Persona] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_personas", {one.phone: one.persona for one in self.subscribers})
 
     @property
     def everybody(self) -> list[Patient]:
         return [*self.due, *(patient for patient, _ in self.barred)]
 
     def persona(self, patient: Patient) -> Persona:
-        return next(one.persona for one in self.subscribers if one.phone == patient.phone)
+        return self._personas[str(patient.phone)]
 
-    @property
-    def private(self) -> list[str]:
-        """Names, numbers and words said."""
-        named = {name for one in self.everybody for name in (one.given_name, one.family_name)}
-        numbers = {one.phone.removeprefix("+1") for one in self.everybody if one.phone}
-        return [*sorted(named | numbers), "Bartholomew", "nephew"]
+
+# Everybody's names begin like this, and every number is one of those that are reserved for fiction.
+PRIVATE = re.compile(
+    r"zephyr|quillfeather|bartholomew|nephew|(?<![0-9a-f])(?:\+?1|%2B1)?[2-9]\d\d55501\d\d(?![0-9a-f])",
+    re.IGNORECASE,
+)
 
 
 def people() -> People:
@@ -88,7 +93,7 @@ def people() -> People:
             birth_year=1950,
             language=patient.language,
             seed=place,
-            answers={"medicine": _SAID} if persona is Persona.WELL else {},
+            answers={"medicine": SAID} if persona is Persona.WELL else {},
         )
         for place, (patient, persona) in enumerate(zip(due, _DUE, strict=True))
     ]

@@ -35,7 +35,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
             if os.environ.get("CI"):
                 raise
             print(f"on SQLite, as {missing}")
-            made = Fleet(tmp_path, START, callers=2, pulses=1)
+            made = Fleet(tmp_path, START, callers=2, pulses=1, leaps=False)
         else:
             made = Fleet(
                 tmp_path,
@@ -54,7 +54,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
 @pytest.fixture
 async def laptop(tmp_path: Path) -> AsyncIterator[Fleet]:
     """One of each on one directory."""
-    async with Fleet(tmp_path, START, callers=1, pulses=1).running() as running:
+    async with Fleet(tmp_path, START, callers=1, pulses=1, leaps=False).running() as running:
         yield running
 
 
@@ -157,5 +157,6 @@ async def test_when_nobody_is_left_to_take_the_conversation_the_patient_hears_so
     await laptop.start("caller-1", "caller")
     assert (await ended(laptop, round_id)).ending is Ending.INTERRUPTED
     assert [alert.kind for alert in await laptop.store.alerts(HOSPITAL)] == [AlertKind.INTERRUPTED]
+    await laptop.until(lambda: not laptop.books.open)  # it is being spoken
     (call,) = await laptop.dialled()
     assert "interrupted on our side" in call["transcript"][-1]["text"]

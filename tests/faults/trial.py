@@ -1,68 +1,46 @@
-"""One morning round under fire: kills at seeded moments, restarts, and in the end all that there is to be asked."""
+"""One morning round under fire, and all that there is to be asked of a round in the end."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from careflow.core.attempts import Attempt
-from careflow.core.calls import Call
+from careflow.core.calls import Call, attempt_id
 from careflow.core.checkins import Alert, Interaction
+from careflow.core.hospitals import Hospital
 from careflow.core.rounds import Round
+from careflow.lab.books import Books
+from careflow.ports import Store
 from faults.deployment import Deployment
-from faults.people import HOSPITAL, START, People, people
+from faults.kills import Kill, Killed, kill_all
+from faults.people import HOSPITAL, People, people
 
 SPEED = 60.0  # virtual seconds a real second while somebody is on the telephone
 CLOSE_SECONDS = 150.0  # real ones, in which a round must come to its end
-PLANNING = "planning"
-# What the lab books just before a process dies. "created" matters most: the telephone network has the call, and
-# nobody here knows its SID yet.
-MOMENTS = ("created", "created", "created", "initiated", "ringing", "in-progress", "said", "heard", "ended")
-ENOUGH = 15  # entries of any kind, when the moment does not come
+PAGE = 1000
+AT_ONCE = 32  # reads of the store
 
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """Kill `units` `delay` real seconds after the lab booked `moment` for the `nth` time from now; start them
-    `pause` seconds later, of the deployment's own clock.
-
-    At the moment "planning" the first calls of the round are in the ledger.
-    """
-
-    units: Sequence[str]
-    moment: str
-    nth: int
-    delay: float
-    pause: float
-
-
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """A kill that happened, by the deployment's clock; `in_the_dark` attempts had an intent and no call SID then."""
-
-    units: Sequence[str]
-    moment: str
-    at: datetime
-    back_at: datetime
-    in_the_dark: int
+Entry = Mapping[str, Any]  # a call as the lab's books show it
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a round left: the lab's books first, and what our store and our logs say."""
+    """What a round left: the lab's books first, and what our store and our logs say.
+
+    `others` are hospitals served beside its own.
+    """
 
     seed: int
     people: People
     kills: Sequence[Killed]
     answers: Sequence[dict[str, Any]]  # to every trigger
-    dialled: Sequence[dict[str, Any]]  # the lab's books, as GET /lab/calls shows them
+    dialled: Sequence[Entry]  # the lab's books, as GET /lab/calls shows them
     round: Round
     calls: Sequence[Call]
     attempts: Sequence[Attempt]
@@ -71,106 +49,85 @@ class Evidence:
     dead_tasks: int
     output: str
     has_faults: bool
-
-
-def plan_kills(rng: Random, count: int, *, whole: bool) -> list[Kill]:
-    """Seeded kills; the first may hit the planning."""
-    kills = []
-    for place in range(count):
-        units = (
-            ("up",)
-            if whole
-            else rng.choice((("pulse",), ("caller",), ("pulse",), ("caller",), ("pulse", "caller")))
-        )
-        moment = rng.choice(MOMENTS)
-        # Most gaps that matter are of milliseconds; some are not.
-        delay = rng.choice((0.0, rng.uniform(0, 0.01), rng.uniform(0, 0.05), rng.uniform(0, 0.5)))
-        pause = rng.choice((0.0, 0.0, rng.uniform(0, 15), rng.uniform(15, 90)))
-        if place == 0 and rng.random() < 0.5:
-            units, moment, delay = ("up",) if whole else ("pulse",), PLANNING, rng.uniform(0, 0.03)
-        kills.append(Kill(units, moment, rng.choice((1, 2, 3)), delay, pause))
-    return kills
+    hospital: Hospital | None = None
+    others: Sequence[Hospital] = ()
 
 
 async def run_trial(
-    folder: Path, seed: int, count: int, *, whole: bool, faults: dict[str, float]
+    deployment: Deployment, seed: int, plan: Callable[[Random], Sequence[Kill]], *, faults: dict[str, float]
 ) -> Evidence:
-    """A round of `people` with up to `count` kills; fewer when it is over before."""
+    """A round of `people` with the kills planned; fewer when it is over before."""
     rng = Random(seed)
     roster = people()
-    deployment = Deployment(folder, START, whole=whole)
-    async with deployment.running(SPEED):
-        await deployment.store.put_patients(roster.everybody)
+    async with deployment.running():
+        store = deployment.store
+        deployment.is_held = True  # until the round is open, time only creeps
+        await store.put_patients(roster.everybody)
         await deployment.put_lab("subscribers", [one.to_json() for one in roster.subscribers])
         await deployment.put_lab("faults", faults)
-        kills = plan_kills(rng, count, whole=whole)
+        kills = plan(rng)
         triggers = [asyncio.create_task(deployment.trigger()) for _ in range(rng.choice((1, 2)))]
+        deliveries: list[asyncio.Task[int]] = []
+
+        async def again() -> None:
+            """A duplicate of the trigger, or of a task."""
+            if rng.random() < 0.5:
+                triggers.append(asyncio.create_task(deployment.trigger()))
+            else:
+                deliveries.extend(await deliver_some_again(deployment, HOSPITAL, rng))
+
+        async def is_planning() -> bool:
+            rounds = await store.rounds(HOSPITAL, limit=1)
+            return bool(rounds and await store.calls(HOSPITAL, rounds[0].id, limit=1))
+
         over = asyncio.Event()
-        killer = asyncio.create_task(_kill_all(deployment, kills, triggers, rng, over))
+        killer = asyncio.create_task(
+            kill_all(deployment, kills, rng, over, is_planning=is_planning, again=again)
+        )
         answer = await triggers[0]
         deployment.is_held = False
-        round_ = await _closed(deployment, answer["roundId"], killer)
+        round_ = await closed(deployment, HOSPITAL, answer["roundId"], killer, seconds=CLOSE_SECONDS)
         over.set()
         killed = await killer
         triggers.append(asyncio.create_task(deployment.trigger()))  # long after its round
         answers = await asyncio.gather(*triggers)
-        return await _evidence(deployment, seed, roster, killed, answers, round_, bool(faults))
+        await asyncio.gather(*deliveries)
+        left = await Left.of(store, round_)
+        dialled = await books_of(deployment)
+        return Evidence(
+            seed=seed,
+            people=roster,
+            kills=killed,
+            answers=answers,
+            dialled=dialled,
+            round=round_,
+            calls=left.calls,
+            attempts=left.attempts,
+            alerts=left.alerts,
+            interactions=left.interactions,
+            dead_tasks=deployment.dead_tasks(),
+            output=deployment.output,
+            has_faults=bool(faults),
+        )
 
 
-async def _kill_all(
-    deployment: Deployment,
-    kills: Sequence[Kill],
-    triggers: list[asyncio.Task[dict[str, Any]]],
-    rng: Random,
-    over: asyncio.Event,
-) -> list[Killed]:
-    """Kill and start again, until it was often enough or the round is over; what was done."""
-    done: list[Killed] = []
-    for kill in kills:
-        if not await _moment(deployment, kill, over):
-            break
-        units = [deployment.units[name] for name in kill.units]
-        at = deployment.clock.now()
-        for unit in units:
-            await unit.kill()
-        in_the_dark = await deployment.count("attempts WHERE state = 'intended'")
-        await deployment.clock.sleep(kill.pause)
-        for unit in units:
-            await unit.start()
-        if rng.random() < 0.8:  # otherwise the next kill may meet a process that is only starting
-            for unit in units:
-                await unit.ready()
-        done.append(Killed(kill.units, kill.moment, at, deployment.clock.now(), in_the_dark))
-        if rng.random() < 0.3:
-            triggers.append(asyncio.create_task(deployment.trigger()))  # a duplicate
-    for unit in deployment.units.values():
-        await unit.ready()
-    return done
+async def deliver_some_again(
+    deployment: Deployment, hospital_id: str, rng: Random
+) -> Iterable[asyncio.Task[int]]:
+    """Deliver the tasks of some open calls once more; the deliveries."""
+    (round_,) = await deployment.store.rounds(hospital_id, limit=1)
+    calls = await deployment.store.calls(hospital_id, round_.id, limit=50, open_only=True)
+    chosen = rng.sample(list(calls), min(3, len(calls)))
+    return [asyncio.create_task(deployment.deliver_again(call)) for call in chosen]
 
 
-async def _moment(deployment: Deployment, kill: Kill, over: asyncio.Event) -> bool:
-    """Wait for the kill's moment; False when the round was over first."""
-    books = deployment.books
-    books.catch_up()
-    before = len(books.events)
-    while not over.is_set():
-        await asyncio.sleep(0.001)
-        if kill.moment == PLANNING:
-            if await deployment.count("calls"):
-                break
-        else:
-            books.catch_up()
-            since = books.events[before:]
-            if since.count(kill.moment) >= kill.nth or len(since) >= ENOUGH:
-                break
-    await asyncio.sleep(kill.delay)
-    return not over.is_set()
-
-
-async def _closed(deployment: Deployment, round_id: str, killer: asyncio.Task[Any]) -> Round:
-    limit = time.monotonic() + CLOSE_SECONDS
+async def closed(
+    deployment: Deployment, hospital_id: str, round_id: str, killer: asyncio.Task[Any], *, seconds: float
+) -> Round:
+    """The round, once it is closed, which may take so many real seconds."""
+    limit = time.monotonic() + seconds
     while True:
-        round_ = await deployment.store.round(HOSPITAL, round_id)
+        round_ = await deployment.store.round(hospital_id, round_id)
         if round_ is not None and round_.closed_at is not None:
             return round_
         if killer.done():
@@ -179,44 +136,50 @@ async def _closed(deployment: Deployment, round_id: str, killer: asyncio.Task[An
         await asyncio.sleep(0.02)
 
 
-async def _evidence(
-    deployment: Deployment,
-    seed: int,
-    roster: People,
-    killed: Sequence[Killed],
-    answers: Sequence[dict[str, Any]],
-    round_: Round,
-    has_faults: bool,
-) -> Evidence:
-    from careflow.lab.books import Books as LabBooks
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a round left in the store."""
 
-    store = deployment.store
-    calls = list(await store.calls(HOSPITAL, round_.id, limit=10_000))
-    attempts = [attempt for call in calls for attempt in await store.attempts(HOSPITAL, call.id)]
-    dead = await store.database.read(
-        lambda connection: connection.execute(
-            "SELECT count(*) FROM tasks WHERE dead_at IS NOT NULL"
-        ).fetchone()[0]
-    )
-    for unit in deployment.units.values():
-        await unit.kill()  # nothing is written any more
-    books = LabBooks(deployment.settings.data_dir / "lab")
+    calls: Sequence[Call]
+    attempts: Sequence[Attempt]
+    alerts: Sequence[Alert]
+    interactions: Sequence[Interaction]
+
+    @classmethod
+    async def of(cls, store: Store, round_: Round) -> Left:
+        calls: list[Call] = []
+        while page := await store.calls(
+            round_.hospital_id, round_.id, after=calls[-1].id if calls else "", limit=PAGE
+        ):
+            calls += page
+        # By their ids: the emulator looks at every attempt there is to answer a query for one call's.
+        ids = [attempt_id(call, number) for call in calls for number in range(1, call.attempts + 1)]
+        attempts = await _each(store.attempt, ids)
+        return cls(
+            calls,
+            [one for one in attempts if one is not None],
+            list(await store.alerts(round_.hospital_id, round_id=round_.id)),
+            list(await store.interactions(round_.hospital_id, round_id=round_.id)),
+        )
+
+
+async def _each(
+    read: Callable[[str], Awaitable[Attempt | None]], ids: Sequence[str]
+) -> Sequence[Attempt | None]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(wanted: str) -> Attempt | None:
+        async with gate:
+            return await read(wanted)
+
+    return await asyncio.gather(*map(one, ids))
+
+
+async def books_of(deployment: Deployment) -> list[dict[str, Any]]:
+    """The lab's books, when nobody writes in them any more: every process is killed."""
+    await deployment.kill_all()
+    books = Books(deployment.data_dir / "lab")
     try:
-        dialled = [json.loads(json.dumps(call.to_json())) for call in books.calls.values()]
+        return [json.loads(json.dumps(call.to_json())) for call in books.calls.values()]
     finally:
         books.close()
-    return Evidence(
-        seed=seed,
-        people=roster,
-        kills=killed,
-        answers=answers,
-        dialled=dialled,
-        round=round_,
-        calls=calls,
-        attempts=attempts,
-        alerts=list(await store.alerts(HOSPITAL, round_id=round_.id)),
-        interactions=list(await store.interactions(HOSPITAL, round_id=round_.id)),
-        dead_tasks=dead,
-        output=deployment.output,
-        has_faults=has_faults,
-    )

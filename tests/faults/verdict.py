@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 from careflow.core.attempts import AttemptState, Disposition, Ending
 from careflow.core.calls import CallState, Outcome
@@ -15,10 +13,9 @@ from careflow.core.checkins import AlertKind
 from careflow.core.patients import Patient
 from careflow.core.slots import within_calling_hours
 from careflow.lab.personas import Persona
-from faults.people import ABSENT, TALKERS
-from faults.trial import Evidence
+from faults.people import ABSENT, PRIVATE, TALKERS
+from faults.trial import Entry, Evidence
 
-Entry = Mapping[str, Any]  # a call as the lab's books show it
 SPACING = timedelta(minutes=15)
 MAX_ATTEMPTS = 3
 # Of the patient's doing, so the telephone may ring again.
@@ -38,6 +35,7 @@ def violations(evidence: Evidence) -> list[str]:
         _interruptions_have_a_cause,
         _records,
         _answers,
+        _own_hospital,
         _nothing_private_said,
     )
     return [f"{ask.__name__.strip('_')}: {found}" for ask in questions for found in ask(evidence)]
@@ -179,7 +177,10 @@ def _interruptions_have_a_cause(evidence: Evidence) -> Iterator[str]:
         if entry is None or not entry["answeredAt"] or entry["persona"] not in TALKERS:
             continue
         began, ended = _at(entry["createdAt"]), _at(entry["endedAt"])
-        disturbed = any(kill.at <= ended and began <= kill.back_at for kill in evidence.kills)
+        # Who is told to stop hands over to another: nobody is to notice.
+        disturbed = any(
+            kill.at <= ended and began <= kill.back_at for kill in evidence.kills if not kill.gently
+        )
         if not disturbed and call.outcome is not Outcome.COMPLETED:
             yield f"{entry['persona']} {call.patient_id} was not disturbed and is {call.outcome}: {call.reason}"
 
@@ -211,13 +212,27 @@ def _answers(evidence: Evidence) -> Iterator[str]:
         yield f"{due + barred} patients, {due} due: {told[0]}"
 
 
+def _own_hospital(evidence: Evidence) -> Iterator[str]:
+    """Everybody is rung from their own hospital's number, and hears its name and no other's."""
+    own = evidence.hospital
+    if own is None:
+        return
+    for entry in evidence.dialled:
+        if entry["from"] != own.from_number:
+            yield f"call {entry['sid']} of {own.id} came from another number"
+        said = " ".join(turn.get("text", "") for turn in entry["transcript"] if turn["who"] == "agent")
+        for other in evidence.others:
+            if other.name in said:
+                yield f"call {entry['sid']} of {own.id} spoke for {other.id}"
+        if entry["persona"] in TALKERS and entry["endedBy"] == "api" and said and own.name not in said:
+            yield f"call {entry['sid']} did not say that it was {own.id}"
+
+
 def _nothing_private_said(evidence: Evidence) -> Iterator[str]:
     """Invariant 7: ids only, in whatever a process writes, also as it dies."""
-    for word in evidence.people.private:
-        found = re.search(re.escape(word), evidence.output, re.IGNORECASE)
-        if found:
-            line = evidence.output[: found.start()].count("\n") + 1
-            yield f"{word!r} is in the output, line {line}: …{evidence.output[max(0, found.start() - 200) : found.end() + 20]}"
+    for found in PRIVATE.finditer(evidence.output):
+        line = evidence.output[: found.start()].count("\n") + 1
+        yield f"{found[0]!r} is in the output, line {line}: …{evidence.output[max(0, found.start() - 200) : found.end() + 20]}"
 
 
 def _by_patient(evidence: Evidence) -> Iterator[tuple[Patient, list[Entry]]]:
