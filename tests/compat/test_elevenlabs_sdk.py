@@ -190,3 +190,14 @@ class TestRealtimeSpeechToText:
     async def test_a_wrong_key_is_an_auth_error(self, lab: SpeechLab) -> None:
         messages = await self.listen(lab, b"", key="wrong")
         assert [message["message_type"] for message in messages] == ["auth_error"]
+
+
+async def test_the_subscription_tells_what_was_used(lab: SpeechLab) -> None:
+    before = await client(lab).user.subscription.get()
+    spoken = client(lab).text_to_speech.convert(
+        ENGLISH, text=TEXT, model_id="eleven_flash_v2_5", output_format="ulaw_8000"
+    )
+    assert [piece async for piece in spoken]
+    after = await client(lab).user.subscription.get()
+    assert after.character_count == before.character_count + len(TEXT)
+    assert after.character_limit > after.character_count

@@ -198,3 +198,17 @@ async def test_an_error_body_is_shaped_as_users_report_it(tmp_path: Path) -> Non
         "more_info": "https://www.twilio.com/docs/errors/21211",
         "status": 400,
     }
+
+
+async def test_the_account_its_balance_and_its_numbers_are_read(tmp_path: Path) -> None:
+    async with bench(tmp_path, someone(Persona.BUSY)) as lab:
+        sdk = client(lab)
+        account = await run(lambda: sdk.api.accounts(ACCOUNT).fetch())
+        assert (account.sid, account.status, account.type) == (ACCOUNT, "active", "Full")
+        balance = await run(lambda: sdk.api.v2010.account.balance.fetch())
+        assert float(balance.balance) > 0
+        (number,) = await run(lambda: sdk.incoming_phone_numbers.list(phone_number=FROM))
+        assert (number.phone_number, number.capabilities["voice"]) == (FROM, True)
+        assert await run(lambda: sdk.incoming_phone_numbers.list(phone_number="+12125550198")) == []
+        with pytest.raises(TwilioRestException, match="401"):
+            await run(lambda: client(lab, "wrong").api.accounts(ACCOUNT).fetch())

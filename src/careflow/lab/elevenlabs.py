@@ -28,6 +28,7 @@ from careflow.lab.elevenlabs_account import (
     check_speech,
     encode,
     invalid,
+    subscription,
 )
 from careflow.lab.elevenlabs_socket import Socket
 from careflow.lab.elevenlabs_stt import Session
@@ -80,6 +81,7 @@ def elevenlabs_routes(
         Route(f"{speech}/with-timestamps", service.handler(service.timed_speech), methods=["POST"]),
         Route(f"{speech}/stream/with-timestamps", service.handler(service.timed_speech), methods=["POST"]),
         Route("/v1/voices", service.handler(service.voices), methods=["GET"]),
+        Route("/v1/user/subscription", service.handler(service.subscription), methods=["GET"]),
         Route("/v1/models", service.handler(service.models), methods=["GET"]),
         WebSocketRoute(f"{speech}/stream-input", service.stream_input),
         WebSocketRoute(f"{speech}/multi-stream-input", service.multi_stream_input),
@@ -159,6 +161,9 @@ class _Service:
             for voice_id, name in self._account.voices.items()
         ]
         return JSONResponse({"voices": found}, headers={"request-id": request_id})
+
+    async def subscription(self, request: Request, request_id: str) -> Response:
+        return JSONResponse(subscription(self._account), headers={"request-id": request_id})
 
     async def models(self, request: Request, request_id: str) -> Response:
         found = [

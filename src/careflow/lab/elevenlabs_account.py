@@ -74,6 +74,7 @@ class SpeechAccount:
     voices: Mapping[str, str] = field(default_factory=lambda: dict(LAB_VOICES))
     tts_limit: int = 20
     stt_limit: int = 100
+    character_limit: int = 10_000_000  # of a month, as the plan says; nothing is refused beyond it
     enterprise: bool = True  # zero retention is refused on lower plans (section 10)
     warm_up_seconds: float = 2.0
     overflow_seconds: float = 30.0
@@ -108,6 +109,32 @@ class Refusal(Exception):
         if self._param:
             detail["param"] = self._param
         return JSONResponse({"detail": detail}, self.status, headers={"request-id": request_id})
+
+
+def subscription(account: SpeechAccount) -> dict[str, object]:
+    """The plan, and what of it was used, as /v1/user/subscription tells it."""
+    return {
+        "tier": "enterprise" if account.enterprise else "creator",
+        "status": "active",
+        "currency": "usd",
+        "character_count": account.usage.tts_characters,
+        "character_limit": account.character_limit,
+        "can_extend_character_limit": False,
+        "allowed_to_extend_character_limit": False,
+        "max_credit_limit_extension": 0,
+        "voice_slots_used": 0,
+        "professional_voice_slots_used": 0,
+        "professional_voice_slots_used_in_workspace": 0,
+        "voice_limit": len(account.voices),
+        "voice_add_edit_counter": 0,
+        "professional_voice_limit": 0,
+        "can_extend_voice_limit": False,
+        "can_use_instant_voice_cloning": False,
+        "can_use_professional_voice_cloning": False,
+        "current_overage": {"amount": "0", "currency": "usd"},
+        "open_invoices": [],
+        "has_open_invoices": False,
+    }
 
 
 def invalid(param: str, message: str, *, code: str = "invalid_parameters") -> Refusal:

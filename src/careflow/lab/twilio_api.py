@@ -1,4 +1,4 @@
-"""Twilio's REST API for calls and their recordings, as a client sees it (reference/twilio sections 1 and 2)."""
+"""Twilio's REST API for calls, their recordings and the account, as a client sees it (reference/twilio sections 1 and 2)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from careflow.lab.config import LabConfig
 from careflow.lab.exchange import Exchange
 from careflow.lab.orders import parse_form, update_order
 from careflow.lab.refusals import Refusal, not_found
+from careflow.lab.twilio_account import account_json, balance_json, numbers_json
 
 _ROOT = "/2010-04-01/Accounts/{account}"
 _MAX_FORM = 64 * 1024  # bytes
@@ -58,6 +59,9 @@ class TwilioApi:
             ),
             Route(f"{_ROOT}/Recordings/{{sid}}.json", self._guarded(self._recording), methods=["GET"]),
             Route(f"{_ROOT}/Recordings/{{sid}}.wav", self._guarded(self._sound), methods=["GET"]),
+            Route(f"{_ROOT}.json", self._guarded(self._account), methods=["GET"]),
+            Route(f"{_ROOT}/Balance.json", self._guarded(self._balance), methods=["GET"]),
+            Route(f"{_ROOT}/IncomingPhoneNumbers.json", self._guarded(self._numbers), methods=["GET"]),
         ]
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -86,6 +90,18 @@ class TwilioApi:
             raise Refusal(401, 20003, "Authenticate")
         if request.path_params["account"] != self._config.account_sid:
             raise not_found(request.url.path)
+
+    # --- the account ---------------------------------------------------------------------------------------------
+
+    async def _account(self, request: Request) -> Response:
+        return JSONResponse(account_json(self._config))
+
+    async def _balance(self, request: Request) -> Response:
+        return JSONResponse(balance_json(self._config))
+
+    async def _numbers(self, request: Request) -> Response:
+        wanted = request.query_params.get("PhoneNumber", "")
+        return JSONResponse(numbers_json(self._config, request.url.path, wanted))
 
     # --- calls -------------------------------------------------------------------------------------------------
 
