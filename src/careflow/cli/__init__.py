@@ -37,6 +37,10 @@ _ALONE = {
     "demo": ("demo:demo", "See a morning round of 45 synthetic patients, in about a minute."),
     "up": ("serve:up", "Start everything on this machine, until Ctrl-C."),
     "serve": ("serve:serve", "Run one service alone, as its container does."),
+    "doctor": (
+        "doctor:doctor",
+        "Check a set-up, this machine's or one in the cloud: what is wrong, what it means, what to do.",
+    ),
     "export": ("moving:export", "Write all records into a directory, to move them to another store."),
     "import": ("moving:import_", "Store all records of such a directory."),
 }

@@ -31,10 +31,14 @@ def announced(data_dir: Path, urls: Mapping[str, str]) -> Iterator[None]:
 
 
 def reached(settings: Settings) -> Settings:
-    """The settings with Pulse's and the scheduler's URLs: as the environment says, else as they do, else by host and port."""
-    usual = {"pulse": settings.pulse_port, "scheduler": settings.scheduler_port}
+    """The settings with the services' URLs: as the environment says, else as they do, else by host and port."""
+    usual = {
+        "pulse": settings.pulse_port,
+        "caller": settings.caller_port,
+        "scheduler": settings.scheduler_port,
+    }
     urls = {
-        f"{role}_url": _said(settings.data_dir, role) or f"http://{settings.host}:{port}"
+        f"{role}_url": said(settings.data_dir, role) or f"http://{settings.host}:{port}"
         for role, port in usual.items()
         if f"{role}_url" not in settings.model_fields_set
     }
@@ -45,7 +49,8 @@ def _file(data_dir: Path, role: str) -> Path:
     return data_dir / f"{role}.url"
 
 
-def _said(data_dir: Path, role: str) -> str | None:
+def said(data_dir: Path, role: str) -> str | None:
+    """Where the service says that it is; None when it says nothing."""
     try:
         url = _file(data_dir, role).read_text().strip()
     except (OSError, ValueError):
