@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -41,10 +41,10 @@ def violations(evidence: Evidence) -> list[str]:
     return [f"{ask.__name__.strip('_')}: {found}" for ask in questions for found in ask(evidence)]
 
 
-def _one_at_a_time(evidence: Evidence) -> Iterator[str]:
+def one_at_a_time(dialled: Iterable[Entry]) -> Iterator[str]:
     """Invariant 1: no number has two telephone calls at once."""
     by_number = defaultdict(list)
-    for entry in evidence.dialled:
+    for entry in dialled:
         if entry["endedAt"] is None:
             yield f"call {entry['sid']} is {entry['status']} and never ended"
         else:
@@ -53,6 +53,10 @@ def _one_at_a_time(evidence: Evidence) -> Iterator[str]:
         for (_, ended, first), (created, _, second) in pairwise(sorted(times)):
             if created < ended:
                 yield f"{second} was created {ended - created} before {first} had ended"
+
+
+def _one_at_a_time(evidence: Evidence) -> Iterator[str]:
+    return one_at_a_time(evidence.dialled)
 
 
 def _nobody_twice(evidence: Evidence) -> Iterator[str]:
@@ -228,11 +232,15 @@ def _own_hospital(evidence: Evidence) -> Iterator[str]:
             yield f"call {entry['sid']} did not say that it was {own.id}"
 
 
-def _nothing_private_said(evidence: Evidence) -> Iterator[str]:
+def nothing_private_said(output: str) -> Iterator[str]:
     """Invariant 7: ids only, in whatever a process writes, also as it dies."""
-    for found in PRIVATE.finditer(evidence.output):
-        line = evidence.output[: found.start()].count("\n") + 1
-        yield f"{found[0]!r} is in the output, line {line}: …{evidence.output[max(0, found.start() - 200) : found.end() + 20]}"
+    for found in PRIVATE.finditer(output):
+        line = output[: found.start()].count("\n") + 1
+        yield f"{found[0]!r} is in the output, line {line}: …{output[max(0, found.start() - 200) : found.end() + 20]}"
+
+
+def _nothing_private_said(evidence: Evidence) -> Iterator[str]:
+    return nothing_private_said(evidence.output)
 
 
 def _by_patient(evidence: Evidence) -> Iterator[tuple[Patient, list[Entry]]]:
