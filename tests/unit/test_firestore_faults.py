@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from google.api_core.exceptions import GoogleAPICallError, from_grpc_status
 
 from careflow.core.attempts import AttemptState, Disposition, end, move
 from careflow.core.calls import CallState, wait_again
@@ -27,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def failure(code):
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "told by a test")
+    return from_grpc_status(code, "told by a test")
 
 
 class Line:
@@ -46,7 +47,7 @@ class Line:
             raise failure(grpc.StatusCode.DEADLINE_EXCEEDED)
         if self.late:
             earlier, others = self.late.pop()
-            with suppress(grpc.aio.AioRpcError):  # a transaction that was rolled back can't be committed late
+            with suppress(GoogleAPICallError):  # a transaction that was rolled back can't be committed late
                 await self._commit(earlier, **others)
         if word == "lost":
             raise failure(grpc.StatusCode.UNAVAILABLE)

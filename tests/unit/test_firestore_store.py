@@ -7,16 +7,22 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 
+import grpc
 import httpx
 import pytest
+from google.cloud.firestore_v1 import types
+from google.cloud.firestore_v1._helpers import decode_dict, encode_dict
 
 from careflow.core.attempts import Disposition, end
 from careflow.core.calls import CallState, Outcome
 from careflow.core.calls import end as end_call
+from careflow.errors import StoreUnavailable
 from careflow.lab.firestore_emulator import EmulatorMissing, find_emulator, running_emulator
 from careflow.store import firestore_kinds as kinds
 from careflow.store import firestore_queries as queries
+from careflow.store.firestore import FirestoreStore
 from careflow.store.firestore_usage import Usage
+from careflow.store.firestore_values import read_fields, write_fields
 from emulated import INFRA, emulator_address, index_of, open_firestore, project_of, require_emulator, serves
 from firestore_day import NOW, a_day, attempt_of, calling, interaction_of, patient
 
@@ -97,6 +103,52 @@ class TestDocuments:
             await store.put_patients(many)
         assert await store.patients("h1", limit=1) == []
         assert await store.roster_revision("h1") == 0
+
+
+class TestRequests:
+    async def test_a_named_database_is_found_by_its_headers(self):
+        """Google routes a request by them; the emulator does not look."""
+        seen = []
+
+        class Anything(grpc.GenericRpcHandler):
+            def service(self, call):
+                seen.append((call.method.rsplit("/", 1)[1], dict(call.invocation_metadata)))
+
+        server = grpc.aio.server(handlers=[Anything()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        store = await FirestoreStore.open(project="p", database="named", emulator=f"127.0.0.1:{port}")
+        for ask in (store.check, lambda: store.patient("h1", "p1"), lambda: store.patients("h1")):
+            with pytest.raises(StoreUnavailable, match="UNIMPLEMENTED"):
+                await ask()
+        await store.close()
+        await server.stop(None)
+        assert {name for name, _ in seen} >= {"BatchGetDocuments"}
+        for _, headers in seen:
+            where, database = headers["x-goog-request-params"].split("=")
+            assert (where, database.split("/documents")[0]) in (
+                ("database", "projects/p/databases/named"),
+                ("parent", "projects/p/databases/named"),
+            )
+            assert headers["google-cloud-resource-prefix"] == "projects/p/databases/named"
+            assert "gapic/" in headers["x-goog-api-client"]
+
+    def test_values_are_written_and_read_as_the_client_library_does(self):
+        document = {**kinds.CALLS.to_document(calling()), **kinds.PATIENTS.to_document(patient())}
+        document |= {
+            "none": None,
+            "bytes of text": "é💬",
+            "yes": True,
+            "half": 0.5,
+            "big": -(2**62),
+            "empty": {},
+        }
+        ours = types.Document.pb()()
+        write_fields(ours.fields, document)
+        assert dict(ours.fields) == {
+            key: types.Value.pb(value) for key, value in encode_dict(document).items()
+        }
+        assert read_fields(ours.fields) == decode_dict(ours.fields, None) == document
 
 
 class TestIndexes:

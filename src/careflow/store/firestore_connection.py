@@ -1,4 +1,7 @@
-"""Firestore's RPCs: a time limit on each, the errors told apart, everything counted.
+"""Firestore's RPCs by Google's generated client: a time limit on each, the errors told apart, everything counted.
+
+The client above it (`google.cloud.firestore.AsyncClient`) takes the emulator's address from the environment alone and makes
+an object of every value. This one takes a channel, and plain protobuf messages in its own thin wrappers (`_plain`).
 
 Reads are tried again here, for they change nothing. A commit is not: after an error nobody knows whether it was done,
 and only who planned it can find out (`firestore_units`).
@@ -13,7 +16,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.firestore_v1 import types
+from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
 from careflow.errors import StoreError, StoreUnavailable
 from careflow.store.firestore_kinds import Document
@@ -23,8 +29,6 @@ from careflow.store.firestore_values import read_fields
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
-ENDPOINT = "firestore.googleapis.com:443"
-SCOPES = ("https://www.googleapis.com/auth/datastore",)
 POINT_SECONDS = 8.0  # for what names its documents
 SCAN_SECONDS = 60.0  # for a query, whose answer may be long
 READ_TRIES = 5
@@ -106,16 +110,12 @@ class Connection:
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
-        unary, stream = channel.unary_unary, channel.unary_stream
-        self._commit = _method(unary, "Commit", types.CommitRequest, types.CommitResponse)
-        self._rollback = _method(unary, "Rollback", types.RollbackRequest, None)
-        self._get = _method(
-            stream, "BatchGetDocuments", types.BatchGetDocumentsRequest, types.BatchGetDocumentsResponse
-        )
-        self._query = _method(stream, "RunQuery", types.RunQueryRequest, types.RunQueryResponse)
-        self._count = _method(
-            stream, "RunAggregationQuery", types.RunAggregationQueryRequest, types.RunAggregationQueryResponse
-        )
+        client = FirestoreAsyncClient(transport=FirestoreGrpcAsyncIOTransport(channel=channel))
+        self._commit = _plain(client.commit, types.CommitRequest)
+        self._rollback = _plain(client.rollback, types.RollbackRequest)
+        self._get = _plain(client.batch_get_documents, types.BatchGetDocumentsRequest)
+        self._query = _plain(client.run_query, types.RunQueryRequest)
+        self._count = _plain(client.run_aggregation_query, types.RunAggregationQueryRequest)
 
     @classmethod
     async def open(
@@ -198,7 +198,8 @@ class Connection:
 
         async def run() -> Answer:
             documents, seen_at = [], None
-            async for response in self._query(request, timeout=SCAN_SECONDS, metadata=self._metadata):
+            async for one in await self._query(request, timeout=SCAN_SECONDS, metadata=self._metadata):
+                response = types.RunQueryResponse.pb(one)
                 seen_at = response.read_time
                 if response.HasField("document"):
                     documents.append(read_fields(response.document.fields))
@@ -216,7 +217,8 @@ class Connection:
 
         async def run() -> int:
             number = 0
-            async for response in self._count(request, timeout=SCAN_SECONDS, metadata=self._metadata):
+            async for one in await self._count(request, timeout=SCAN_SECONDS, metadata=self._metadata):
+                response = types.RunAggregationQueryResponse.pb(one)
                 if response.HasField("result"):
                     number = response.result.aggregate_fields["n"].integer_value
             self.usage.counted(number)
@@ -236,8 +238,8 @@ class Connection:
             )
         try:
             await self._commit(request, timeout=POINT_SECONDS + len(writes) / 100, metadata=self._metadata)
-        except grpc.aio.AioRpcError as error:
-            code = error.code()
+        except GoogleAPICallError as error:
+            code = _code(error)
             if code in _REFUSED or code in _PASSING:
                 raise NotCommitted(code.name, doubtful=code not in _REFUSED) from error
             raise _translated(error) from error
@@ -246,7 +248,7 @@ class Connection:
     async def roll_back(self, transaction: bytes) -> None:
         """Let the transaction's documents go. A failure is none: the server does it after a while."""
         request = types.RollbackRequest.pb()(database=self.database, transaction=transaction)
-        with suppress(grpc.aio.AioRpcError):
+        with suppress(GoogleAPICallError):
             await self._rollback(request, timeout=POINT_SECONDS, metadata=self._metadata)
 
     # what they share
@@ -261,7 +263,8 @@ class Connection:
 
     async def _collect(self, request: Any) -> tuple[dict[str, Found], bytes]:
         found, transaction = {}, b""
-        async for response in self._get(request, timeout=POINT_SECONDS, metadata=self._metadata):
+        async for one in await self._get(request, timeout=POINT_SECONDS, metadata=self._metadata):
+            response = types.BatchGetDocumentsResponse.pb(one)
             transaction = response.transaction or transaction
             if response.HasField("found"):
                 document = response.found
@@ -273,9 +276,9 @@ class Connection:
     async def _locking(self, request: Any) -> tuple[dict[str, Found], bytes]:
         try:
             return await self._collect(request)
-        except grpc.aio.AioRpcError as error:
-            if error.code() in _PASSING:
-                raise NotCommitted(error.code().name, doubtful=False) from error
+        except GoogleAPICallError as error:
+            if _code(error) in _PASSING:
+                raise NotCommitted(_code(error).name, doubtful=False) from error
             raise _translated(error) from error
 
     async def _reading(self, read: Callable[[], Awaitable[T]]) -> T:
@@ -283,37 +286,42 @@ class Connection:
         while True:
             try:
                 return await read()
-            except grpc.aio.AioRpcError as error:
+            except GoogleAPICallError as error:
                 number += 1
-                if error.code() not in _PASSING or number == READ_TRIES:
+                if _code(error) not in _PASSING or number == READ_TRIES:
                     raise _translated(error) from error
             await self.sleep(backoff(number, self.random))
 
 
-def _method(kind: Any, name: str, request: Any, response: Any) -> Any:
-    return kind(
-        f"/google.firestore.v1.Firestore/{name}",
-        request_serializer=request.pb().SerializeToString,
-        response_deserializer=response.pb().FromString if response else bytes,
-    )
+def _plain(method: Callable[..., Any], kind: Any) -> Callable[..., Any]:
+    """The client's method for a plain protobuf request. Trying again is ours, so it is told not to."""
+
+    def call(request: Any, *, timeout: float, metadata: Sequence[tuple[str, str]]) -> Any:
+        return method(kind.wrap(request), retry=None, timeout=timeout, metadata=metadata)
+
+    return call
 
 
-async def _google_channel() -> Any:
-    # Imported here: the emulator needs neither, and both take their time.
+async def _google_channel() -> grpc.aio.Channel:
+    # Imported here: the emulator needs no credentials.
     import google.auth
-    from google.api_core import grpc_helpers_async
     from google.auth.exceptions import GoogleAuthError
 
+    scopes = FirestoreGrpcAsyncIOTransport.AUTH_SCOPES
     try:
-        credentials, _ = await asyncio.to_thread(google.auth.default, scopes=SCOPES)
+        credentials, _ = await asyncio.to_thread(google.auth.default, scopes=scopes)
     except GoogleAuthError as error:
         raise StoreUnavailable("there are no Google credentials for Firestore") from error
-    return grpc_helpers_async.create_channel(ENDPOINT, credentials=credentials, options=_CHANNEL_OPTIONS)
+    return FirestoreGrpcAsyncIOTransport.create_channel(credentials=credentials, options=_CHANNEL_OPTIONS)
 
 
-def _translated(error: grpc.aio.AioRpcError) -> StoreError:
+def _code(error: GoogleAPICallError) -> grpc.StatusCode:
+    return error.grpc_status_code or _Code.UNKNOWN
+
+
+def _translated(error: GoogleAPICallError) -> StoreError:
     """The error in our words. The server's are left out: they name documents and values."""
-    code = error.code()
+    code = _code(error)
     if code is _Code.FAILED_PRECONDITION:
         return StoreError(
             "Firestore lacks an index for this query: deploy infra/firestore (docs/firestore.md)"

@@ -1,7 +1,8 @@
 """Documents to Firestore's values and back (google.firestore.v1 Value), on the plain protobuf messages.
 
-The client library's own conversion makes a wrapper object for every value, which costs more than everything else that
-planning a round does; and it reads the emulator's address from the environment alone. So we use its messages and no more of it.
+Google's client has a conversion of its own (`_helpers`, which is private). It makes a wrapper object for every value: writing a
+call takes it 84 us where this takes 14, reading one 40 where this takes 17 (10,000 calls). For a round of 10,000 that is
+more than all else that storing its calls takes. A test holds the two to the same messages.
 """
 
 from __future__ import annotations
