@@ -167,7 +167,9 @@ def _google_has_no_such_project(settings: Settings) -> Iterator[Problem]:
 
 # --- a process that serves ---------------------------------------------------------------------------------------
 
-_AGENTS = frozenset({"pulse", "caller"})
+_OF_KEYS = frozenset(
+    {"pulse", "caller", "tasks", "scheduler"}
+)  # they believe its tokens, or sign them for whoever asks
 
 
 def _a_door_without_a_lock_is_private(settings: Settings, roles: frozenset[str]) -> Iterator[Problem]:
@@ -181,7 +183,7 @@ def _a_door_without_a_lock_is_private(settings: Settings, roles: frozenset[str])
 
 def _local_keys_stay_on_this_machine(settings: Settings, roles: frozenset[str]) -> Iterator[Problem]:
     local = settings.oidc_issuer == LOCAL_ISSUER and not settings.oidc_jwks
-    if local and roles & _AGENTS and not is_loopback(settings.host):
+    if local and roles & _OF_KEYS and not is_loopback(settings.host):
         yield Problem(
             ("host", "oidc_issuer", "oidc_jwks"),
             f"{settings.host!r} is open to other machines, and the tokens are of this directory's own key; set it to 127.0.0.1,"
