@@ -56,11 +56,21 @@ class FileEntry(BaseModel):
 
 
 class Manifest(Heading):
-    """What an archive holds. `files` are by kind; `digest` is that of all summaries (`contents.digest_of`)."""
+    """What an archive holds.
+
+    `files` are by kind. `digest` is that of all summaries (`contents.digest_of`), the same for the same records from any store.
+    `seal` is the SHA-256 of the manifest itself.
+    """
 
     exported_at: datetime
     files: dict[str, FileEntry]
     digest: str
+    seal: str = ""
+
+    def sealed(self) -> Manifest:
+        """With the seal that it must have."""
+        text = self.model_dump_json(by_alias=True, exclude={"seal"})
+        return self.model_copy(update={"seal": hashlib.sha256(text.encode()).hexdigest()})
 
     @property
     def summaries(self) -> Mapping[str, Summary]:
@@ -131,7 +141,7 @@ class ArchiveDirectory:
             exported_at=now,
             files=dict(files),
             digest=digest_of({name: entry.holds for name, entry in files.items()}),
-        )
+        ).sealed()
         self._write(MANIFEST, manifest.model_dump_json(by_alias=True, indent=2))
         (self.path / UNFINISHED).unlink(missing_ok=True)
         return manifest
@@ -153,10 +163,10 @@ class ArchiveDirectory:
                 else f"{self.path} is no archive: there is no {MANIFEST} in it"
             )
         manifest = self._read(MANIFEST, Manifest)
+        if manifest != manifest.sealed():
+            raise ArchiveUnusable(f"{MANIFEST} is not as it was written: its seal does not fit")
         if set(manifest.files) != set(KINDS):
             raise ArchiveUnusable(f"{MANIFEST} names other files than this version of careflow writes")
-        if manifest.digest != digest_of(manifest.summaries):
-            raise ArchiveUnusable(f"{MANIFEST} is not as it was written: its digest does not fit its files")
         return manifest
 
     def checked(self) -> Manifest:
