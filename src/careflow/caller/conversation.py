@@ -274,7 +274,7 @@ class Conversation:
             self._hearing.busy and (self._clock.now() - told_at).total_seconds() < self._config.quiet_seconds
         ):
             await self._clock.sleep(0.05)
-        await self._hearing.last_words()
+        await self._hearing.last_words(cut_off=True)
         self._inbox.put_nowait(_Quiet())
 
     async def _give_away(self) -> None:
@@ -343,7 +343,7 @@ class Conversation:
             if closed.code == SERVICE_RESTART:
                 raise Left from closed
             if closed.code not in NORMAL_CLOSURES:
-                await self._hearing.last_words()
+                await self._hearing.last_words(cut_off=True)
                 raise StreamLost from closed
             await self._gone()  # a stream whose `stop` was forgotten
 

@@ -48,6 +48,7 @@ class HearingCounts:
 class _Utterance:
     question: int  # the prompt that it answers
     interrupted: int | None = None  # a later prompt that gave way to it
+    is_cut: bool = False  # the rest of the sentence is heard elsewhere
     committed_at: datetime | None = None
     settled: bool = False  # the dialogue has gone on without its words
 
@@ -56,8 +57,9 @@ class Utterances:
     """Which words belong to which speech. Final texts carry no id, but come in the order of the commits.
 
     Words that were begun before the present prompt are late: they must not answer its question. So are words that nobody
-    committed: a repeat, or half of a long speech that the provider committed by itself. A commit whose words
-    have not come for `lost` is forgotten, or every later answer would be taken for the one before it.
+    committed: a repeat, or half of a long speech that the provider committed by itself. So is the first half of a sentence
+    that goes on elsewhere ("no, I have no pain, but"). A commit whose words have not come for `lost` is forgotten, or every
+    later answer would be taken for the one before it.
     """
 
     def __init__(self, lost: timedelta, counts: HearingCounts) -> None:
@@ -83,9 +85,10 @@ class Utterances:
         if self._current is not None:
             self._current.interrupted = self._question
 
-    def ended(self) -> _Utterance | None:
+    def ended(self, *, is_cut: bool = False) -> _Utterance | None:
         ended, self._current = self._current, None
         if ended is not None:
+            ended.is_cut = is_cut
             self._committed.append(ended)
         return ended
 
@@ -102,7 +105,8 @@ class Utterances:
             self._counts.unasked += 1
             return [Heard(text, late=True)] if text.strip() else []
         utterance = self._committed.popleft()
-        if utterance.question == self._question:  # though given up: nothing was asked since
+        if utterance.question == self._question and not utterance.is_cut:
+            # Though given up: nothing was asked since.
             self._counts.heard += 1
             return [Heard(text)]
         self._counts.late += 1
@@ -117,9 +121,9 @@ class Utterances:
         return self._nothing_heard(utterance)
 
     def _nothing_heard(self, utterance: _Utterance) -> list[Event]:
-        owed = self._is_owed(utterance)
+        is_missed = self._is_owed(utterance) and not utterance.is_cut
         utterance.settled = True
-        return [Heard("")] if owed else []
+        return [Heard("")] if is_missed else []
 
     def _is_owed(self, utterance: _Utterance) -> bool:
         return not utterance.settled and self._question in (utterance.question, utterance.interrupted)
@@ -203,11 +207,14 @@ class Hearing:
                     if (utterance := self._utterances.ended()) is not None:
                         self._put(utterance)
 
-    async def last_words(self) -> None:
-        """The line is dead: have what was said last understood; returns when it is, or is waited for no more."""
+    async def last_words(self, *, cut_off: bool = False) -> None:
+        """Nothing more will come: have what was said last understood; returns when it is, or is waited for no more.
+
+        `cut_off` when the patient speaks on and is only not heard here: half a sentence may raise an alert, but answers nothing.
+        """
         if self.counts.deaf:
             return
-        if (utterance := self._utterances.ended()) is not None:
+        if (utterance := self._utterances.ended(is_cut=cut_off)) is not None:
             self._put(b"".join(self._batch))
             self._batch.clear()
             self._put(utterance)
