@@ -584,7 +584,7 @@ TEN_PAST_EIGHT = datetime(
 ROUND = "local-default-20261123-08"
 PEOPLE = [
     Records().patient(f"p{number}", hospital_id="default", given_name="Rosa", phone=f"+12125550{number}")
-    for number in range(110, 122)
+    for number in range(110, 118)
 ]
 
 
@@ -615,6 +615,18 @@ async def until(done: Callable[[], Any]) -> None:
             await asyncio.sleep(0.02)
 
 
+def place(kind: str, path: Path) -> dict[str, Any]:
+    """The settings of a deployment on a store of this kind."""
+    if kind == "sqlite":
+        return {"data_dir": path}
+    return {
+        "data_dir": path,
+        "store": kind,
+        "project": project_of(path),
+        "firestore_emulator": emulator_address(),
+    }
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -624,20 +636,12 @@ def free_port() -> int:
 @pytest.mark.parametrize("to", ["firestore", "sqlite"])
 async def test_a_round_goes_on_in_the_other_store_and_nobody_is_phoned_twice(tmp_path: Path, to: str) -> None:
     """Twilio, which is the lab here, stays where it is; the deployment that phones through it is another one."""
-    stores = {
-        "sqlite": {},
-        "firestore": {
-            "store": "firestore",
-            "project": project_of(tmp_path),
-            "firestore_emulator": emulator_address(),
-        },
-    }
-    old = stores.pop("sqlite" if to == "firestore" else "firestore")
-    (new,) = stores.values()
+    openers = {"sqlite": open_sqlite, "firestore": open_emulated}
+    source, target = ("sqlite", "firestore") if to == "firestore" else ("firestore", "sqlite")
     ports = {f"{role}_port": free_port() for role in ("pulse", "caller", "lab", "scheduler")}
     clock = VirtualClock(TEN_PAST_EIGHT)
-    old_place = {"data_dir": tmp_path / "old", "calls_in_flight": 3, **ports, **old}
-    new_place = {"data_dir": tmp_path / "new", **ports, **new}
+    old_place = {"calls_in_flight": 2, **ports, **place(source, tmp_path / "old")}
+    new_place = {**ports, **place(target, tmp_path / "new")}
 
     async with deployment(clock, ("lab", "caller", "pulse", "scheduler"), old_place) as (store, lab):
         await store.put_patients(PEOPLE)
@@ -648,22 +652,20 @@ async def test_a_round_goes_on_in_the_other_store_and_nobody_is_phoned_twice(tmp
             ]
         )
 
-        async def some_are_over() -> bool:
-            counts = await ended(store)
-            return counts[Outcome.COMPLETED] >= 3 and counts[""] >= 3
+        async def some_are_over_and_some_are_talking() -> bool:
+            talking = [one for one in await store.open_attempts() if one.state is AttemptState.ANSWERED]
+            return bool(talking) and (await ended(store))[Outcome.COMPLETED] >= 2
 
-        await until(some_are_over)
+        await until(some_are_over_and_some_are_talking)
     (tmp_path / "new").mkdir()
     shutil.move(tmp_path / "old/lab", tmp_path / "new/lab")
-    opener = {"sqlite": open_sqlite, "firestore": lambda _: open_emulated(tmp_path)}
-    source, target = ("sqlite", "firestore") if to == "firestore" else ("firestore", "sqlite")
-    async with at(opener[source], tmp_path / "old") as store:
+    async with at(openers[source], tmp_path / "old") as store:
         manifest = await export_all(store, tmp_path / "archive")
-        assert manifest.summaries["calls"].unfinished >= 3
-    async with at(opener[target], tmp_path / "new") as store:
+        assert manifest.summaries["calls"].unfinished > 0
+    async with at(openers[target], tmp_path / "new") as store:
         await import_all(store, tmp_path / "archive")
         before = await ended(store)
-        assert before[Outcome.COMPLETED] >= 3
+        assert before[Outcome.COMPLETED] >= 2
 
     async with deployment(clock, ("lab", "caller", "pulse"), new_place) as (store, lab):
 
@@ -678,3 +680,9 @@ async def test_a_round_goes_on_in_the_other_store_and_nobody_is_phoned_twice(tmp
     assert after.total() == len(PEOPLE)
     assert after[Outcome.COMPLETED] > before[Outcome.COMPLETED]
     assert after[Outcome.UNREACHABLE] == len(alerts)  # whose conversation the move cut
+
+    async with at(openers[target], tmp_path / "new") as store:
+        manifest = await export_all(store, tmp_path / "back", mid_round=False)
+    async with at(openers[source], tmp_path / "third") as store:
+        await import_all(store, tmp_path / "back")
+        assert (await export_all(store, tmp_path / "again")).digest == manifest.digest
