@@ -179,7 +179,7 @@ async def test_a_pulse_that_leaves_gives_its_call_back_and_another_goes_on_at_on
         delivery = asyncio.create_task(it.deliver(task))
         await following.begun.wait()
         await it.app.state.leave()
-        assert await delivery == 503
+        assert await delivery == 409, "503 would slow down the whole queue, and with it every other call"
         assert (await it.only_call()).state is CallState.CALLING
         following.lasts = False
         it.restart()  # another instance; not a second has passed
@@ -195,7 +195,7 @@ async def test_a_pulse_that_leaves_takes_no_call() -> None:
         (task,) = [task for task in it.queue.waiting.values() if task.queue == "calls"]
         await it.app.state.leave()
         response = await it.post(task.path, dict(task.body))
-        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert (response.status_code, response.headers["retry-after"]) == (409, "1")
         assert (await it.only_call()).state is CallState.WAITING
         assert it.caller.orders == []
 
@@ -213,5 +213,5 @@ async def test_a_task_delivered_to_two_pulses_is_held_by_one() -> None:
         name = {"X-CloudTasks-TaskName": task.name}
         assert (await it.post(task.path, dict(task.body), headers=name)).status_code == 409
         await first_app.state.leave()
-        assert await first == 503
+        assert await first == 409
         assert len(await it.store.attempts(HOSPITAL, task.body["callId"])) == 1

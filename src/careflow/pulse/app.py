@@ -156,8 +156,9 @@ def create_pulse(
             case Handled.NOT_DUE:
                 raise Refused(409, "not-due", "the call is not due yet; come back later")
             case Handled.LEFT:
+                # Not 503: Cloud Tasks would slow down the queue for every other call (docs/cloud-tasks.md).
                 raise Refused(
-                    503, "stopping", "this instance is to stop; the call goes on elsewhere", retry_after=1
+                    409, "stopping", "this instance is to stop; the call goes on elsewhere", retry_after=1
                 )
             case (Handled.ENDED | Handled.WAITING) as handled:
                 return JSONResponse({"status": handled.value})
