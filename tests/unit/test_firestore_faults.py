@@ -163,7 +163,7 @@ WORK = {
 
 
 @pytest.mark.parametrize("word", ["lost", "unanswered", "late"])
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(5))  # the first makes the secret of the ids
 @pytest.mark.parametrize("work", WORK, ids=lambda work: work.__name__)
 async def test_a_commit_whose_answer_is_lost_is_done_once_and_told_right(stores, work, which, word):
     Line(stores[0], *["done"] * which, word)
@@ -321,6 +321,14 @@ async def test_a_database_that_is_gone_is_told_within_seconds_and_found_again(tm
                 assert time.monotonic() < until
         assert await store.patient("h1", "p1") is None  # it keeps nothing: this is another one
         await store.close()
+
+
+async def test_a_store_that_could_not_get_at_the_secret_asks_again(stores):
+    Line(stores[0], *["lost"] * 8)
+    with pytest.raises(StoreUnavailable, match="8 tries: UNAVAILABLE"):
+        await stores[0].put_patients([patient("p1")])
+    assert (await stores[1].put_patients([patient("p1")])).created == 1
+    assert await stores[0].patient("h1", "p1") == patient("p1")
 
 
 async def test_an_error_tells_nothing_of_anybody(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from itertools import permutations
 
 import grpc
 import httpx
@@ -16,7 +19,8 @@ from google.cloud.firestore_v1._helpers import decode_dict, encode_dict
 from careflow.core.attempts import Disposition, end
 from careflow.core.calls import CallState, Outcome
 from careflow.core.calls import end as end_call
-from careflow.errors import StoreUnavailable
+from careflow.core.patients import DoNotCall
+from careflow.errors import StoreError, StoreUnavailable
 from careflow.lab.firestore_emulator import EmulatorMissing, find_emulator, running_emulator
 from careflow.store import firestore_kinds as kinds
 from careflow.store import firestore_queries as queries
@@ -24,19 +28,26 @@ from careflow.store.firestore import FirestoreStore
 from careflow.store.firestore_usage import Usage
 from careflow.store.firestore_values import read_fields, write_fields
 from emulated import INFRA, emulator_address, index_of, open_firestore, project_of, require_emulator, serves
-from firestore_day import NOW, a_day, attempt_of, calling, interaction_of, patient
+from firestore_day import NOW, PHONE, a_day, attempt_of, calling, interaction_of, patient
 
 
 @pytest.fixture
 async def store(tmp_path):
     opened = await open_firestore(project_of(tmp_path))
+    await opened.check()  # what is the same for whatever is asked first (TestIds)
+    opened._connection.usage = Usage()
     yield opened
     await opened.close()
 
 
+def root_of(project):
+    """Where the emulator's REST interface has the project's documents."""
+    return f"http://{emulator_address()}/v1/projects/{project}/databases/(default)/documents"
+
+
 async def documents(project):
     """Everything in the project's database, by path, as the emulator's REST interface shows it to its owner."""
-    root = f"http://{emulator_address()}/v1/projects/{project}/databases/(default)/documents"
+    root = root_of(project)
     found = {}
     async with httpx.AsyncClient(headers={"Authorization": "Bearer owner"}) as http:
 
@@ -53,6 +64,82 @@ async def documents(project):
     return found
 
 
+def path_of(store, place):
+    """Where it is in this store's database."""
+    return place.path(store._connection.secret)
+
+
+def plain_hashes(*texts):
+    """What somebody would look for who tries all numbers: any usual hash of any usual spelling, whole or cut."""
+    parts = [part for count in (1, 2, 3) for part in permutations(texts, count)]
+    spellings = {
+        sep.join(part).encode() for part in parts for sep in ("\0", "", "-", "/", ":", "|", ",", " ")
+    }
+    return {
+        hashlib.new(name, text).hexdigest()[:24]
+        for text in spellings
+        for name in ("md5", "sha1", "sha256", "sha512")
+    }
+
+
+class TestIds:
+    async def test_the_same_number_has_another_id_in_every_database(self, tmp_path):
+        found = []
+        for name in ("one", "two"):
+            store = await open_firestore(project_of(tmp_path / name))
+            await a_day(store)
+            found.append(set(await documents(project_of(tmp_path / name))))
+            await store.close()
+        assert len(found[0]) == len(found[1]) > 8
+        assert found[0] & found[1] == {"keys/ids"}
+
+    async def test_no_id_is_a_hash_of_what_is_known(self, store, tmp_path):
+        await store.put_patients([patient()])
+        call = calling()
+        await store.create_calls([call])
+        await store.begin_attempt(attempt_of(call), lambda patient, barred: None)
+        await store.add_do_not_call(
+            DoNotCall(hospital_id="h1", phone=PHONE, patient_id="MRN-77", attempt_id="x", since=NOW)
+        )
+        ids = {path.rsplit("/", 1)[1] for path in await documents(project_of(tmp_path))}
+        known = plain_hashes(
+            "h1", PHONE, PHONE.removeprefix("+"), "phone", "patient", "MRN-77", "lines", "bars", "doNotCall"
+        )
+        assert len(ids) > 8
+        assert not ids & known
+
+    async def test_two_stores_that_make_the_secret_at_once_share_one(self, tmp_path):
+        stores = [await open_firestore(project_of(tmp_path)) for _ in range(4)]
+        await asyncio.gather(
+            *(store.put_patients([patient(f"p{number}")]) for number, store in enumerate(stores))
+        )
+        assert len({store._connection.secret for store in stores}) == 1
+        assert [one.id for one in await stores[0].patients("h1")] == ["p0", "p1", "p2", "p3"]
+        for store in stores:
+            for number in range(4):
+                assert await store.patient("h1", f"p{number}") == patient(f"p{number}")
+            await store.close()
+
+    async def test_the_secret_is_read_once(self, store, tmp_path):
+        other = await open_firestore(project_of(tmp_path))
+        for _ in range(3):
+            await other.patient("h1", "p1")
+        assert (other.usage.reads, other.usage.writes) == (4, 0)
+        await other.close()
+
+    async def test_nothing_is_made_up_for_a_database_whose_secret_is_gone(self, store, tmp_path):
+        await store.put_patients([patient()])
+        async with httpx.AsyncClient(headers={"Authorization": "Bearer owner"}) as http:
+            gone = await http.delete(f"{root_of(project_of(tmp_path))}/keys/ids")
+            assert gone.status_code == 200
+        other = await open_firestore(project_of(tmp_path))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="keys/ids is gone"):
+                await other.on_do_not_call("h1", "MRN-77", PHONE)
+        assert "keys/ids" not in await documents(project_of(tmp_path))
+        await other.close()
+
+
 class TestDocuments:
     async def test_paths_name_nobody_and_are_never_sequential(self, store, tmp_path):
         await a_day(store)
@@ -61,12 +148,12 @@ class TestDocuments:
         for path in paths:
             names, ids = path.split("/")[::2], path.split("/")[1::2]
             assert set(names) <= known
-            assert all(re.fullmatch("[0-9a-f]{24}", one) for one in ids), path
+            assert all(re.fullmatch("[0-9a-f]{24}", one) for one in ids) or path == "keys/ids", path
 
     async def test_the_paths_and_keys_are_the_seeds(self, store, tmp_path):
         await a_day(store)
         stored = await documents(project_of(tmp_path))
-        here = kinds.patient_path("h1", "MRN-77")
+        here = path_of(store, kinds.patient_place("h1", "MRN-77"))
         preferences = stored[here]["schedulePreferences"]["mapValue"]["fields"]
         assert preferences["hours"] == {"arrayValue": {"values": [{"integerValue": "8"}]}}
         assert "times" in preferences
@@ -75,7 +162,9 @@ class TestDocuments:
 
     async def test_every_document_names_its_hospital(self, store, tmp_path):
         await a_day(store)
-        for path, fields in (await documents(project_of(tmp_path))).items():
+        stored = await documents(project_of(tmp_path))
+        assert set(stored.pop("keys/ids")) == {"secret", "writeId"}
+        for path, fields in stored.items():
             assert fields["hospitalId"] == {"stringValue": "h1"}, path
 
     async def test_a_line_is_held_as_long_as_the_attempt_is_open(self, store, tmp_path):
@@ -90,7 +179,7 @@ class TestDocuments:
 
     async def test_a_check_leaves_nothing(self, store, tmp_path):
         await store.check()
-        assert await documents(project_of(tmp_path)) == {}
+        assert list(await documents(project_of(tmp_path))) == ["keys/ids"]
         assert (store.usage.writes, store.usage.deletes, store.usage.reads) == (0, 1, 0)
 
     async def test_a_foreign_id_for_a_new_call_is_refused(self, store):
@@ -189,7 +278,7 @@ class TestRules:
         ):
             root = f"http://{address}/v1/projects/p/databases/(default)/documents"
             owner = {"Authorization": "Bearer owner"}
-            for path in ("patients/a", "patients/a/interactions/b", "attempts/c"):
+            for path in ("patients/a", "patients/a/interactions/b", "attempts/c", "keys/ids"):
                 made = await http.patch(f"{root}/{path}", json={"fields": {}}, headers=owner)
                 assert made.status_code == 200
                 answers = [

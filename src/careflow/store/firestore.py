@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from careflow.store.firestore_archive import Archiving
 from careflow.store.firestore_attempts import Attempts
 from careflow.store.firestore_connection import Connection, Found
 from careflow.store.firestore_kinds import Kind
+from careflow.store.firestore_places import Place
+from careflow.store.firestore_secret import Secret
 from careflow.store.firestore_units import MARK, Plan, Units
 from careflow.store.firestore_usage import Usage
 
@@ -31,10 +34,11 @@ T = TypeVar("T")
 class FirestoreStore:
     """`ports.Store` in one Firestore database (Native mode), shared by any number of processes."""
 
-    def __init__(self, connection: Connection, token: Callable[[], str]) -> None:
+    def __init__(self, connection: Connection, token: Callable[[], str], secret: Callable[[], bytes]) -> None:
         """Use `FirestoreStore.open`."""
         self._connection = connection
         self._units = Units(connection, token)
+        self._secret = Secret(connection, self._units, secret)
         self._attempts = Attempts(connection, self._units)
         self._archiving = Archiving(connection, self._units)
         self._token = token
@@ -49,13 +53,16 @@ class FirestoreStore:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
         token: Callable[[], str] = lambda: secrets.token_hex(8),
+        secret: Callable[[], bytes] = lambda: secrets.token_bytes(32),
     ) -> FirestoreStore:
         """A store on the project's database; with `emulator` (host:port) on that, without credentials.
 
-        `sleep` and `random` serve the pauses between tries, `token` marks writes and never gives the same twice. Raises
-        StoreUnavailable when there are no Google credentials. Nothing is asked of the database before the first method.
+        `sleep` and `random` serve the pauses between tries; `token` marks writes and never gives the same twice; document ids are
+        made with `secret`, if the database has none yet. Raises StoreUnavailable when there are no Google credentials. Nothing is
+        asked of the database before the first method.
         """
-        return cls(await Connection.open(project, database, emulator, sleep=sleep, random=random), token)
+        connection = await Connection.open(project, database, emulator, sleep=sleep, random=random)
+        return cls(connection, token, secret)
 
     @property
     def usage(self) -> Usage:
@@ -66,7 +73,7 @@ class FirestoreStore:
         """Delete a document that is not there: the cheapest proof that a commit is done."""
 
         async def plan() -> Plan[None]:
-            return Plan(None, [self._units.delete(f"{kinds.HEALTH}/{kinds.hashed(self._token())}")])
+            return Plan(None, [self._units.delete(Place(kinds.HEALTH, (self._token(),)))])
 
         await self._change(plan)
 
@@ -77,20 +84,20 @@ class FirestoreStore:
 
     async def put_patients(self, patients: Sequence[Patient]) -> PutCounts:
         """As the port says. Raises ValueError when they are too many for one commit (about 4 MB); nothing was changed then."""
-        paths = [kinds.PATIENTS.path(patient) for patient in patients]
+        places = [kinds.PATIENTS.place(patient) for patient in patients]
 
         async def plan() -> Plan[PutCounts]:
-            found = await self._connection.get(list(dict.fromkeys(paths)))
-            changes, counts = _changes(patients, paths, found)
+            found = await self._connection.get(places)
+            changes, counts = _changes(patients, places, found)
             writes = [
-                self._units.replace(path, kinds.PATIENTS.to_document(patient), found[path])
-                if path in found
-                else self._units.create(path, kinds.PATIENTS.to_document(patient))
-                for path, patient in changes.items()
+                self._units.replace(place, kinds.PATIENTS.to_document(patient), found[place])
+                if place in found
+                else self._units.create(place, kinds.PATIENTS.to_document(patient))
+                for place, patient in changes.items()
             ]
             writes += [
                 self._units.merge(
-                    kinds.hospital_path(hospital_id), {"hospitalId": hospital_id}, {"revision": 1}
+                    kinds.hospital_place(hospital_id), {"hospitalId": hospital_id}, {"revision": 1}
                 )
                 for hospital_id in sorted({patient.hospital_id for patient in changes.values()})
             ]
@@ -126,42 +133,42 @@ class FirestoreStore:
         ]
 
     async def roster_revision(self, hospital_id: str) -> int:
-        path = kinds.hospital_path(hospital_id)
-        with self._connection.working():
-            found = await self._connection.get([path])
-        return int(found[path].document.get("revision", 0)) if path in found else 0
+        place = kinds.hospital_place(hospital_id)
+        async with self._working():
+            found = await self._connection.get([place])
+        return int(found[place].document.get("revision", 0)) if place in found else 0
 
     async def hospitals(self) -> Sequence[str]:
-        with self._connection.working():
-            answer = await self._connection.query("", queries.HOSPITALS.query())
+        async with self._working():
+            answer = await self._connection.query(None, queries.HOSPITALS.query())
         return [document["hospitalId"] for document in answer.documents]
 
     async def add_do_not_call(self, entry: DoNotCall) -> None:
-        path = kinds.DO_NOT_CALL.path(entry)
+        place = kinds.DO_NOT_CALL.place(entry)
 
         async def plan() -> Plan[None]:
-            known = await self._connection.get([path])
-            return Plan(None, [] if path in known else self._bar(entry))
+            known = await self._connection.get([place])
+            return Plan(None, [] if place in known else self._bar(entry))
 
         await self._change(plan)
 
     async def on_do_not_call(self, hospital_id: str, patient_id: str, phone: str | None) -> bool:
-        with self._connection.working():
-            return bool(await self._connection.get(kinds.bar_paths(hospital_id, patient_id, phone)))
+        async with self._working():
+            return bool(await self._connection.get(kinds.bars(hospital_id, patient_id, phone)))
 
     # rounds and executions
 
     async def open_round(self, round_: Round) -> Round:
-        path, hospital = kinds.ROUNDS.path(round_), kinds.hospital_path(round_.hospital_id)
+        place, hospital = kinds.ROUNDS.place(round_), kinds.hospital_place(round_.hospital_id)
 
         async def plan() -> Plan[Round]:
-            found = await self._connection.get([path])
-            if path in found:
-                return Plan(kinds.ROUNDS.from_document(found[path].document))
+            found = await self._connection.get([place])
+            if place in found:
+                return Plan(kinds.ROUNDS.from_document(found[place].document))
             return Plan(
                 round_,
                 [
-                    self._units.create(path, kinds.ROUNDS.to_document(round_)),
+                    self._units.create(place, kinds.ROUNDS.to_document(round_)),
                     self._units.merge(hospital, {"hospitalId": round_.hospital_id}, {"revision": 0}),
                 ],
             )
@@ -200,20 +207,20 @@ class FirestoreStore:
         a new call whose id is not that of its (round, patient).
         """
         mine = {
-            kinds.CALLS.path_of(call.hospital_id, call_id(call.round_id, call.patient_id)): call
+            kinds.CALLS.place_of(call.hospital_id, call_id(call.round_id, call.patient_id)): call
             for call in reversed(calls)
         }
-        looked = any(kinds.CALLS.path(call) != path for path, call in mine.items())
+        looked = any(kinds.CALLS.place(call) != place for place, call in mine.items())
 
         async def plan() -> Plan[int]:
             nonlocal looked
-            found = await self._connection.get(list(mine), select=[MARK]) if looked else {}
+            found = await self._connection.get(mine, select=[MARK]) if looked else {}
             looked = True
-            new = {path: call for path, call in mine.items() if path not in found}
-            for path, call in new.items():
-                if kinds.CALLS.path(call) != path:
+            new = {place: call for place, call in mine.items() if place not in found}
+            for place, call in new.items():
+                if kinds.CALLS.place(call) != place:
                     raise ValueError(f"call {call.id}: the id is not that of its round and patient")
-            writes = [self._units.create(path, kinds.CALLS.to_document(call)) for path, call in new.items()]
+            writes = [self._units.create(place, kinds.CALLS.to_document(call)) for place, call in new.items()]
             return Plan(len(new), writes)
 
         return await self._change(plan)
@@ -234,11 +241,11 @@ class FirestoreStore:
         """As the port says, all of it as of one instant: a read for each kind of call there is, and one to count it."""
         tallies: list[str] = []
         read_time = None
-        with self._connection.working():
+        async with self._working():
             while True:
                 after = tallies[-1] if tallies else ""
                 query = queries.TALLIES.query(hospital_id, round_id, after=after, limit=1)
-                answer = await self._connection.query("", query, read_time=read_time)
+                answer = await self._connection.query(None, query, read_time=read_time)
                 read_time = answer.read_time
                 if not answer.documents:
                     break
@@ -287,7 +294,7 @@ class FirestoreStore:
     # attempts and what they leave
 
     async def begin_attempt(self, attempt: Attempt, guard: Guard) -> BeginResult:
-        with self._connection.working():
+        async with self._working():
             return await self._attempts.begin(attempt, guard)
 
     async def attempt(self, attempt_id: str) -> Attempt | None:
@@ -304,7 +311,7 @@ class FirestoreStore:
         return await self._list(kinds.ATTEMPTS, queries.OPEN_ATTEMPTS.query(True))
 
     async def update_attempt(self, attempt: Attempt) -> bool:
-        with self._connection.working():
+        async with self._working():
             return await self._attempts.update(attempt)
 
     async def end_attempt(
@@ -318,13 +325,15 @@ class FirestoreStore:
     ) -> bool:
         if attempt.state is not AttemptState.ENDED:
             raise ValueError(f"attempt {attempt.id} is {attempt.state}, end_attempt stores ended ones")
-        always = [self._written(kinds.INTERACTIONS, interaction)]
-        if check_in is not None:
-            always.append(self._written(kinds.CHECK_INS, check_in))
-        new = {kinds.ALERTS.path(alert): [self._created(kinds.ALERTS, alert)] for alert in reversed(alerts)}
-        if do_not_call is not None:
-            new[kinds.DO_NOT_CALL.path(do_not_call)] = self._bar(do_not_call)
-        with self._connection.working():
+        async with self._working():
+            always = [self._written(kinds.INTERACTIONS, interaction)]
+            if check_in is not None:
+                always.append(self._written(kinds.CHECK_INS, check_in))
+            new = {
+                kinds.ALERTS.place(alert): [self._created(kinds.ALERTS, alert)] for alert in reversed(alerts)
+            }
+            if do_not_call is not None:
+                new[kinds.DO_NOT_CALL.place(do_not_call)] = self._bar(do_not_call)
             return await self._attempts.update(attempt, new=new, always=always)
 
     async def check_in(self, hospital_id: str, attempt_id: str) -> CheckIn | None:
@@ -335,15 +344,15 @@ class FirestoreStore:
     ) -> Sequence[Interaction]:
         narrowing = {} if round_id is None else {"roundId": round_id}
         shapes = queries.INTERACTIONS if patient_id is None else queries.INTERACTIONS_OF_PATIENT
-        parent = "" if patient_id is None else kinds.patient_path(hospital_id, patient_id)
+        parent = None if patient_id is None else kinds.patient_place(hospital_id, patient_id)
         query = shapes[tuple(narrowing)].query(hospital_id, *narrowing.values())
         return await self._list(kinds.INTERACTIONS, query, parent)
 
     async def add_alert(self, alert: Alert) -> bool:
-        path = kinds.ALERTS.path(alert)
+        place = kinds.ALERTS.place(alert)
 
         async def plan() -> Plan[bool]:
-            known = path in await self._connection.get([path], select=[MARK])
+            known = place in await self._connection.get([place], select=[MARK])
             return Plan(False) if known else Plan(True, [self._created(kinds.ALERTS, alert)])
 
         return await self._change(plan)
@@ -368,27 +377,34 @@ class FirestoreStore:
     # all of it, for carrying it to another store
 
     async def records(self, kind: type[R], *, after: R | None = None, limit: int = 1000) -> Sequence[R]:
-        with self._connection.working():
+        async with self._working():
             return await self._archiving.records(kind, after, limit)
 
     async def compare(self, kind: type[R], records: Sequence[R]) -> Comparison:
-        with self._connection.working():
+        async with self._working():
             return await self._archiving.compare(kind, records)
 
     async def restore(self, kind: type[R], records: Sequence[R]) -> int:
-        with self._connection.working():
+        async with self._working():
             return await self._archiving.restore(kind, records)
 
     # the shapes that most methods share
 
-    async def _get(self, kind: Kind[T], *key: str) -> T | None:
-        path = kind.path_of(*key)
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        """Whatever the store was asked for is done in this, so that closing waits for it and documents can be named."""
         with self._connection.working():
-            found = await self._connection.get([path])
-        return kind.from_document(found[path].document) if path in found else None
+            await self._secret.ready()
+            yield
 
-    async def _list(self, kind: Kind[T], query: Any, parent: str = "") -> list[T]:
-        with self._connection.working():
+    async def _get(self, kind: Kind[T], *key: str) -> T | None:
+        place = kind.place_of(*key)
+        async with self._working():
+            found = await self._connection.get([place])
+        return kind.from_document(found[place].document) if place in found else None
+
+    async def _list(self, kind: Kind[T], query: Any, parent: Place | None = None) -> list[T]:
+        async with self._working():
             answer = await self._connection.query(parent, query)
         return [kind.from_document(document) for document in answer.documents]
 
@@ -396,65 +412,66 @@ class FirestoreStore:
         """Which of the values have an entry on the do-not-call list."""
         size = queries.LARGEST_CHOICE
         parts = [values[start : start + size] for start in range(0, len(values), size)]
-        with self._connection.working():
+        async with self._working():
             answers = await asyncio.gather(
-                *(self._connection.query("", shape.query(hospital_id, choice=part)) for part in parts)
+                *(self._connection.query(None, shape.query(hospital_id, choice=part)) for part in parts)
             )
         return {document[shape.among] for answer in answers for document in answer.documents}
 
     async def _change(self, plan: Callable[[], Awaitable[Plan[T]]]) -> T:
-        with self._connection.working():
+        async with self._working():
             return await self._units.carry_out(plan)
 
     async def _replace(self, kind: Kind[T], change: Callable[[T], T | None], *key: str) -> T | None:
         """Store what `change` makes of the record; that, or None when there is no record or nothing is to be changed."""
-        path = kind.path_of(*key)
+        place = kind.place_of(*key)
 
         async def plan() -> Plan[T | None]:
-            found = await self._connection.get([path])
-            after = change(kind.from_document(found[path].document)) if path in found else None
+            found = await self._connection.get([place])
+            after = change(kind.from_document(found[place].document)) if place in found else None
             if after is None:
                 return Plan(None)
-            return Plan(after, [self._units.replace(path, kind.to_document(after), found[path])])
+            return Plan(after, [self._units.replace(place, kind.to_document(after), found[place])])
 
         return await self._change(plan)
 
     async def _put(self, kind: Kind[T], record: T) -> None:
-        write = self._written(kind, record)
-
         async def plan() -> Plan[None]:
-            return Plan(None, [write])
+            return Plan(None, [self._written(kind, record)])
 
         await self._change(plan)
 
     def _written(self, kind: Kind[T], record: T) -> Any:
-        return self._units.put(kind.path(record), kind.to_document(record))
+        return self._units.put(kind.place(record), kind.to_document(record))
 
     def _created(self, kind: Kind[T], record: T) -> Any:
-        return self._units.create(kind.path(record), kind.to_document(record))
+        return self._units.create(kind.place(record), kind.to_document(record))
 
     def _bar(self, entry: DoNotCall) -> list[Any]:
         return [
             self._created(kinds.DO_NOT_CALL, entry),
-            *(self._units.put(path, document) for path, document in kinds.DO_NOT_CALL.beside(entry).items()),
+            *(
+                self._units.put(place, document)
+                for place, document in kinds.DO_NOT_CALL.beside(entry).items()
+            ),
         ]
 
 
 def _changes(
-    patients: Sequence[Patient], paths: Sequence[str], found: Mapping[str, Found]
-) -> tuple[dict[str, Patient], PutCounts]:
-    """What is to be written, by path, and the counts. The later of two with one id is what counts."""
-    stored = {path: kinds.PATIENTS.from_document(one.document) for path, one in found.items()}
-    changes: dict[str, Patient] = {}
+    patients: Sequence[Patient], places: Sequence[Place], found: Mapping[Place, Found]
+) -> tuple[dict[Place, Patient], PutCounts]:
+    """What is to be written, by place, and the counts. The later of two with one id is what counts."""
+    stored = {place: kinds.PATIENTS.from_document(one.document) for place, one in found.items()}
+    changes: dict[Place, Patient] = {}
     created = updated = unchanged = 0
-    for path, patient in zip(paths, patients, strict=True):
-        before = changes.get(path) or stored.get(path)
+    for place, patient in zip(places, patients, strict=True):
+        before = changes.get(place) or stored.get(place)
         if before is not None and before.opted_out:
             patient = replace(patient, opted_out=True)
         if patient == before:
             unchanged += 1
             continue
-        changes[path] = patient
+        changes[place] = patient
         created += before is None
         updated += before is not None
     return changes, PutCounts(created, updated, unchanged)

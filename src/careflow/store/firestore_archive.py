@@ -10,6 +10,7 @@ from careflow.store import firestore_queries as queries
 from careflow.store.codec import CODEC_OF
 from careflow.store.firestore_connection import Connection
 from careflow.store.firestore_kinds import KIND_OF, Document, Kind
+from careflow.store.firestore_places import Place
 from careflow.store.firestore_units import MARK, Plan, Units
 
 COMMIT_BYTES = 1_000_000  # a quarter of what fits (firestore_connection.LARGEST_COMMIT_BYTES)
@@ -29,19 +30,19 @@ class Archiving:
         query = queries.walk(
             stored.collection,
             group=stored.collection == "interactions",
-            after="" if after is None else self._connection.name(stored.path(after)),
+            after="" if after is None else self._connection.name(stored.place(after)),
             limit=limit,
         )
-        answer = await self._connection.query("", query)
+        answer = await self._connection.query(None, query)
         return [stored.from_document(document) for document in answer.documents]
 
     async def compare(self, kind: type[R], records: Sequence[R]) -> Comparison:
         stored: Kind[R] = KIND_OF[kind]
-        found = await self._connection.get([stored.path(record) for record in records])
+        found = await self._connection.get([stored.place(record) for record in records])
         there = [
-            stored.from_document(found[path].document) == record
+            stored.from_document(found[place].document) == record
             for record in records
-            if (path := stored.path(record)) in found
+            if (place := stored.place(record)) in found
         ]
         same = sum(there)
         return Comparison(same, len(there) - same, len(records) - len(there))
@@ -51,21 +52,21 @@ class Archiving:
         return sum([await self._create(stored, part) for part in _parts(stored, records)])
 
     async def _create(self, kind: Kind[R], records: Sequence[R]) -> int:
-        wanted = {kind.path(record): record for record in records}
-        beside = {path: kind.beside(record) for path, record in wanted.items()}
-        paths = dict.fromkeys([*wanted, *(other for documents in beside.values() for other in documents)])
+        wanted = {kind.place(record): record for record in records}
+        beside = {place: kind.beside(record) for place, record in wanted.items()}
+        places = dict.fromkeys([*wanted, *(other for documents in beside.values() for other in documents)])
 
         async def plan() -> Plan[int]:
-            found = await self._connection.get(list(paths))
-            new = [path for path in wanted if path not in found]
-            creates: dict[str, Document] = {path: kind.to_document(wanted[path]) for path in new}
-            for other, document in ((other, one) for path in new for other, one in beside[path].items()):
+            found = await self._connection.get(places)
+            new = [place for place in wanted if place not in found]
+            creates: dict[Place, Document] = {place: kind.to_document(wanted[place]) for place in new}
+            for other, document in ((other, one) for place in new for other, one in beside[place].items()):
                 there = found[other].document if other in found else creates.setdefault(other, document)
                 if {key: value for key, value in there.items() if key != MARK} != document:
                     raise StoreError(
                         f"one of {len(records)} records does not fit beside those in {kind.collection}"
                     )
-            return Plan(len(new), [self._units.create(path, creates[path]) for path in creates])
+            return Plan(len(new), [self._units.create(place, creates[place]) for place in creates])
 
         return await self._units.carry_out(plan)
 

@@ -16,6 +16,7 @@ from careflow.core.patients import SkipReason
 from careflow.ports import Began, BeginResult, Guard
 from careflow.store import firestore_kinds as kinds
 from careflow.store.firestore_connection import Connection, Found
+from careflow.store.firestore_places import Place
 from careflow.store.firestore_units import Plan, Units
 
 
@@ -37,22 +38,20 @@ class Attempts:
 
         async def plan() -> Plan[BeginResult]:
             nonlocal transaction
-            path, lines = kinds.ATTEMPTS.path(attempt), kinds.line_paths(attempt)
-            found = await self._connection.get([path, *lines])
-            if path in found:
-                return Plan(BeginResult(Began.EXISTS, kinds.ATTEMPTS.from_document(found[path].document)))
-            call_path = kinds.CALLS.path_of(attempt.hospital_id, attempt.call_id)
-            patient_path = kinds.patient_path(attempt.hospital_id, attempt.patient_id)
-            bars = kinds.bar_paths(attempt.hospital_id, attempt.patient_id, attempt.phone)
-            held, transaction = await self._connection.get_locked(
-                [call_path, patient_path, *bars], transaction
-            )
+            place, lines = kinds.ATTEMPTS.place(attempt), kinds.lines(attempt)
+            found = await self._connection.get([place, *lines])
+            if place in found:
+                return Plan(BeginResult(Began.EXISTS, kinds.ATTEMPTS.from_document(found[place].document)))
+            call = kinds.CALLS.place_of(attempt.hospital_id, attempt.call_id)
+            patient = kinds.patient_place(attempt.hospital_id, attempt.patient_id)
+            bars = kinds.bars(attempt.hospital_id, attempt.patient_id, attempt.phone)
+            held, transaction = await self._connection.get_locked([call, patient, *bars], transaction)
             try:
-                refusal = _call_over(attempt, held.get(call_path))
+                refusal = _call_over(attempt, held.get(call))
                 if refusal is None and len(found) > 0:
                     refusal = BeginResult(Began.LINE_BUSY)
                 if refusal is None:
-                    refusal = await self._ask(attempt, guard, held.pop(patient_path, None), held, transaction)
+                    refusal = await self._ask(attempt, guard, held.pop(patient, None), held, transaction)
             except BaseException:
                 await self._connection.roll_back(transaction)
                 raise
@@ -62,7 +61,7 @@ class Attempts:
             return Plan(
                 BeginResult(Began.BEGUN, attempt),
                 [
-                    self._units.create(path, kinds.ATTEMPTS.to_document(attempt)),
+                    self._units.create(place, kinds.ATTEMPTS.to_document(attempt)),
                     *(self._units.create(other, document) for other, document in beside),
                 ],
                 transaction,
@@ -74,16 +73,16 @@ class Attempts:
         self,
         attempt: Attempt,
         *,
-        new: Mapping[str, Sequence[Any]] | None = None,
+        new: Mapping[Place, Sequence[Any]] | None = None,
         always: Sequence[Any] = (),
     ) -> bool:
-        """`ports.Store.update_attempt`, with more writes in the same commit: those of each path in `new` unless it is there."""
+        """`ports.Store.update_attempt`, with more writes in the same commit: those of each place in `new` unless one is there."""
         new = new or {}
 
         async def plan() -> Plan[bool]:
-            path = kinds.ATTEMPTS.path(attempt)
-            found = await self._connection.get([path, *new])
-            stored = _current(attempt, found.get(path))
+            place = kinds.ATTEMPTS.place(attempt)
+            found = await self._connection.get([place, *new])
+            stored = _current(attempt, found.get(place))
             if stored is None:
                 return Plan(False)
             after = replace(attempt, version=attempt.version + 1)
@@ -94,7 +93,7 @@ class Attempts:
             return Plan(
                 True,
                 [
-                    self._units.replace(path, kinds.ATTEMPTS.to_document(after), found[path]),
+                    self._units.replace(place, kinds.ATTEMPTS.to_document(after), found[place]),
                     *(self._units.create(other, beside[other]) for other in taken),
                     *(self._units.delete(other) for other in before if other not in beside),
                     *always,
@@ -109,16 +108,16 @@ class Attempts:
         attempt: Attempt,
         guard: Guard,
         stored: Found | None,
-        held: Mapping[str, Found],
+        held: Mapping[Place, Found],
         transaction: bytes,
     ) -> BeginResult | None:
         """The guard's refusal, or None. Of what is held only the call and the entries of the do-not-call list are left."""
         if stored is None:
             return BeginResult(Began.REFUSED, reason=SkipReason.INACTIVE.value)
         patient = kinds.PATIENTS.from_document(stored.document)
-        barred = any(path.startswith("bars/") for path in held)
+        barred = any(place.collection == kinds.BARS for place in held)
         if not barred and patient.phone != attempt.phone:
-            now = kinds.bar_paths(attempt.hospital_id, None, patient.phone)
+            now = kinds.bars(attempt.hospital_id, None, patient.phone)
             barred = bool(await self._connection.get_held(now, transaction))
         reason = guard(patient, barred)
         return None if reason is None else BeginResult(Began.REFUSED, reason=reason)

@@ -10,7 +10,7 @@ and only who planned it can find out (`firestore_units`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 
 from careflow.errors import StoreError, StoreUnavailable
 from careflow.store.firestore_kinds import Document
+from careflow.store.firestore_places import Place
 from careflow.store.firestore_usage import Usage
 from careflow.store.firestore_values import read_fields
 
@@ -88,7 +89,10 @@ def backoff(number: int, random: Callable[[], float]) -> float:
 
 
 class Connection:
-    """One database. `sleep` and `random` serve the pauses between tries."""
+    """One database. `sleep` and `random` serve the pauses between tries.
+
+    `secret` is what document ids are made with; nothing can be named before it is set (`firestore_secret`).
+    """
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class Connection:
         self.usage = Usage()
         self.database = database
         self.sleep, self.random = sleep, random
+        self.secret: bytes | None = None
         self._documents = f"{database}/documents"
         self._metadata = (*metadata, ("google-cloud-resource-prefix", database))
         self._channel = channel
@@ -132,9 +137,11 @@ class Connection:
             return cls(channel, name, metadata=(owner,), sleep=sleep, random=random)
         return cls(await _google_channel(), name, sleep=sleep, random=random)
 
-    def name(self, path: str) -> str:
-        """The full resource name of the document at the path."""
-        return f"{self._documents}/{path}"
+    def name(self, place: Place) -> str:
+        """The full resource name of the document at the place."""
+        if self.secret is None and not place.name:
+            raise RuntimeError(f"{place.collection}: the secret of the ids was not asked for")
+        return f"{self._documents}/{place.path(self.secret or b'')}"
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -158,41 +165,52 @@ class Connection:
 
     # reading
 
-    async def get(self, paths: Sequence[str], *, select: Sequence[str] = ()) -> dict[str, Found]:
-        """The documents that are there, by path. With `select` only these keys of them."""
+    async def get(self, places: Iterable[Place], *, select: Sequence[str] = ()) -> dict[Place, Found]:
+        """The documents that are there, by place. With `select` only these keys of them."""
+        names = self._names(places)
+        return _by_place(names, await self.get_named(list(names), select=select))
+
+    async def get_named(self, names: Sequence[str], *, select: Sequence[str] = ()) -> dict[str, Found]:
+        """`get` by full resource names."""
         found: dict[str, Found] = {}
-        for start in range(0, len(paths), NAMES_PER_GET):
-            request = self._get_request(paths[start : start + NAMES_PER_GET])
+        for start in range(0, len(names), NAMES_PER_GET):
+            request = self._get_request(names[start : start + NAMES_PER_GET])
             if select:  # an empty mask is a mask, too
                 request.mask.field_paths.extend(select)
             found |= (await self._reading(lambda request=request: self._collect(request)))[0]  # type: ignore[misc]
         return found
 
-    async def get_locked(self, paths: Sequence[str], after: bytes = b"") -> tuple[dict[str, Found], bytes]:
+    async def get_locked(
+        self, places: Iterable[Place], after: bytes = b""
+    ) -> tuple[dict[Place, Found], bytes]:
         """The documents, held unchanged by a new transaction until its commit or roll-back; and the transaction.
 
         `after` is the transaction that was tried before. Raises NotCommitted when another holds one of them for too long.
         """
-        request = self._get_request(paths)
+        names = self._names(places)
+        request = self._get_request(names)
         request.new_transaction.read_write.retry_transaction = after
         asking = asyncio.ensure_future(self._locking(request))
         try:
-            return await asyncio.shield(asking)
+            found, transaction = await asyncio.shield(asking)
         except asyncio.CancelledError:
             # Who asked is gone; but only the answer names the transaction, whose locks would keep others out for a minute.
             with suppress(NotCommitted, StoreError):
                 await self.roll_back((await asking)[1])
             raise
+        return _by_place(names, found), transaction
 
-    async def get_held(self, paths: Sequence[str], transaction: bytes) -> dict[str, Found]:
+    async def get_held(self, places: Iterable[Place], transaction: bytes) -> dict[Place, Found]:
         """More documents for a transaction to hold."""
-        request = self._get_request(paths)
+        names = self._names(places)
+        request = self._get_request(names)
         request.transaction = transaction
-        return (await self._locking(request))[0] if paths else {}
+        return _by_place(names, (await self._locking(request))[0]) if names else {}
 
-    async def query(self, parent: str, query: Any, *, read_time: Any = None) -> Answer:
-        """What a StructuredQuery finds under the document at `parent` (all of the database if empty)."""
-        request = types.RunQueryRequest.pb()(parent=self._parent(parent), structured_query=query)
+    async def query(self, parent: Place | None, query: Any, *, read_time: Any = None) -> Answer:
+        """What a StructuredQuery finds under the document at `parent`, or in all of the database."""
+        within = self._documents if parent is None else self.name(parent)
+        request = types.RunQueryRequest.pb()(parent=within, structured_query=query)
         if read_time is not None:
             request.read_time.CopyFrom(read_time)
 
@@ -210,7 +228,7 @@ class Connection:
 
     async def count(self, query: Any, *, read_time: Any) -> int:
         """How many documents the query finds as of `read_time`."""
-        request = types.RunAggregationQueryRequest.pb()(parent=self._parent(""))
+        request = types.RunAggregationQueryRequest.pb()(parent=self._documents)
         request.structured_aggregation_query.structured_query.CopyFrom(query)
         request.structured_aggregation_query.aggregations.add(alias="n").count.SetInParent()
         request.read_time.CopyFrom(read_time)
@@ -253,13 +271,11 @@ class Connection:
 
     # what they share
 
-    def _parent(self, path: str) -> str:
-        return self.name(path) if path else self._documents
+    def _names(self, places: Iterable[Place]) -> dict[str, Place]:
+        return {self.name(place): place for place in places}
 
-    def _get_request(self, paths: Sequence[str]) -> Any:
-        return types.BatchGetDocumentsRequest.pb()(
-            database=self.database, documents=[self.name(path) for path in paths]
-        )
+    def _get_request(self, names: Iterable[str]) -> Any:
+        return types.BatchGetDocumentsRequest.pb()(database=self.database, documents=names)
 
     async def _collect(self, request: Any) -> tuple[dict[str, Found], bytes]:
         found, transaction = {}, b""
@@ -268,8 +284,7 @@ class Connection:
             transaction = response.transaction or transaction
             if response.HasField("found"):
                 document = response.found
-                path = document.name.removeprefix(f"{self._documents}/")
-                found[path] = Found(read_fields(document.fields), document.update_time)
+                found[document.name] = Found(read_fields(document.fields), document.update_time)
         self.usage.got(len(request.documents))
         return found, transaction
 
@@ -291,6 +306,10 @@ class Connection:
                 if _code(error) not in _PASSING or number == READ_TRIES:
                     raise _translated(error) from error
             await self.sleep(backoff(number, self.random))
+
+
+def _by_place(names: Mapping[str, Place], found: Mapping[str, Found]) -> dict[Place, Found]:
+    return {names[name]: one for name, one in found.items()}
 
 
 def _plain(method: Callable[..., Any], kind: Any) -> Callable[..., Any]:

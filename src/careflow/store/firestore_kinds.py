@@ -1,13 +1,7 @@
-"""The kinds of records in Firestore: where each is kept, under which name, and what is kept beside it.
-
-A document's id is a hash of the record's key. So ids name nobody, are spread evenly over the key space and are never
-sequential (reference/google-cloud section 3); and what a request from outside names can never leave its collection. The
-hash hides a number from a casual reader of an audit log, not from somebody who tries all numbers.
-"""
+"""The kinds of records in Firestore: where each is kept, and what is kept beside it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +13,17 @@ from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient, RosterRevision
 from careflow.core.rounds import Execution, Round
 from careflow.store.codec import JSON, Codec, Forms
+from careflow.store.firestore_places import Place
 
 T = TypeVar("T")
 Document = dict[str, Any]
+
+# Collections beside those of records.
+BARS = "bars"
+CALL_SIDS = "callSids"
+HEALTH = "health"  # nothing is ever in it
+LINES = "lines"
+SECRET = "keys"  # noqa: S105 - where it is (firestore_secret), not what it is
 
 OWN_TIMES = "times"  # in `scheduleKeys`: the patient has times of their own
 
@@ -42,16 +44,11 @@ FIRESTORE = Forms(
 )
 
 
-def hashed(*key: str) -> str:
-    """The document id of a key: 24 hexadecimal digits."""
-    return hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(Generic[T]):
     """One kind of record.
 
-    `key` is what its document id is made of. `beside` gives the documents that exist because the record does, by path: they
+    `key` is what its document id is made of. `beside` gives the documents that exist because the record does, by place: they
     are written and taken away with it, in one commit. `derive` adds keys to the document that only queries use, `restore` gives
     the codec's document back where the stored one is arranged differently.
     """
@@ -61,16 +58,16 @@ class Kind(Generic[T]):
     key: Callable[[T], tuple[str, ...]]
     derive: Callable[[T, Document], Document] = lambda record, document: document
     restore: Callable[[Document], Document] = lambda document: document
-    beside: Callable[[T], Mapping[str, Document]] = field(default=lambda record: {})
-    under: Callable[[T], str] = lambda record: ""
+    beside: Callable[[T], Mapping[Place, Document]] = field(default=lambda record: {})
+    under: Callable[[T], Place | None] = lambda record: None
 
-    def path(self, record: T) -> str:
-        """Where the record is, relative to the database's documents."""
-        return self.under(record) + self.path_of(*self.key(record))
+    def place(self, record: T) -> Place:
+        """Where the record is."""
+        return Place(self.collection, self.key(record), self.under(record))
 
-    def path_of(self, *key: str) -> str:
+    def place_of(self, *key: str) -> Place:
         """Where the record of this key is, for kinds that are not under another."""
-        return f"{self.collection}/{hashed(*key)}"
+        return Place(self.collection, key)
 
     def to_document(self, record: T) -> Document:
         """The record as it is stored. Raises ValueError for an instant without a zone."""
@@ -96,36 +93,36 @@ def _hours_and_times(document: Document) -> Document:
     return {**document, **document["schedulePreferences"]}
 
 
-def patient_path(hospital_id: str, patient_id: str) -> str:
+def patient_place(hospital_id: str, patient_id: str) -> Place:
     """Where a patient is, and the patient's interactions below."""
-    return PATIENTS.path_of(hospital_id, patient_id)
+    return PATIENTS.place_of(hospital_id, patient_id)
 
 
-def bar_paths(hospital_id: str, patient_id: str | None, *phones: str | None) -> list[str]:
+def bars(hospital_id: str, patient_id: str | None, *phones: str | None) -> list[Place]:
     """Where it is written that the patient, or one of the numbers, is on the do-not-call list."""
-    paths = [f"bars/{hashed(hospital_id, 'phone', phone)}" for phone in phones if phone]
-    return paths + ([f"bars/{hashed(hospital_id, 'patient', patient_id)}"] if patient_id else [])
+    places = [Place(BARS, (hospital_id, "phone", phone)) for phone in phones if phone]
+    return places + ([Place(BARS, (hospital_id, "patient", patient_id))] if patient_id else [])
 
 
-def _bars(entry: DoNotCall) -> Mapping[str, Document]:
-    paths = bar_paths(entry.hospital_id, entry.patient_id, entry.phone)
-    return {path: {"hospitalId": entry.hospital_id} for path in paths}
+def _barred(entry: DoNotCall) -> Mapping[Place, Document]:
+    places = bars(entry.hospital_id, entry.patient_id, entry.phone)
+    return {place: {"hospitalId": entry.hospital_id} for place in places}
 
 
-def line_paths(attempt: Attempt) -> list[str]:
+def lines(attempt: Attempt) -> list[Place]:
     """What an attempt in flight holds: the patient's line, and the number's across all hospitals (invariant 1)."""
     return [
-        f"lines/{hashed('patient', attempt.hospital_id, attempt.patient_id)}",
-        f"lines/{hashed('phone', attempt.phone)}",
+        Place(LINES, ("patient", attempt.hospital_id, attempt.patient_id)),
+        Place(LINES, ("phone", attempt.phone)),
     ]
 
 
-def _holds(attempt: Attempt) -> Mapping[str, Document]:
+def _held(attempt: Attempt) -> Mapping[Place, Document]:
     holder = {"hospitalId": attempt.hospital_id, "attemptId": attempt.id}
-    paths = [] if attempt.state is AttemptState.ENDED else line_paths(attempt)
+    places = [] if attempt.state is AttemptState.ENDED else lines(attempt)
     if attempt.call_sid is not None:
-        paths.append(f"callSids/{hashed(attempt.call_sid)}")
-    return dict.fromkeys(paths, holder)
+        places.append(Place(CALL_SIDS, (attempt.call_sid,)))
+    return dict.fromkeys(places, holder)
 
 
 def tally(call: Call) -> str:
@@ -144,13 +141,13 @@ INTERACTIONS = Kind(
     collection="interactions",
     codec=Codec(Interaction, FIRESTORE),
     key=lambda interaction: (interaction.hospital_id, interaction.id),
-    under=lambda interaction: f"{patient_path(interaction.hospital_id, interaction.patient_id)}/",
+    under=lambda interaction: patient_place(interaction.hospital_id, interaction.patient_id),
 )
 DO_NOT_CALL = Kind(
     collection="doNotCall",
     codec=Codec(DoNotCall, FIRESTORE),
     key=lambda entry: (entry.hospital_id, entry.phone, entry.patient_id or ""),
-    beside=_bars,
+    beside=_barred,
 )
 ROUNDS = Kind(
     collection="rounds",
@@ -178,7 +175,7 @@ ATTEMPTS = Kind(
     codec=Codec(Attempt, FIRESTORE),
     key=lambda attempt: (attempt.id,),
     derive=lambda attempt, document: {**document, **_open(attempt.state is not AttemptState.ENDED)},
-    beside=_holds,
+    beside=_held,
 )
 CHECK_INS = Kind(
     collection="checkIns",
@@ -211,10 +208,9 @@ KINDS: tuple[Kind[Any], ...] = (
 )
 KIND_OF: Mapping[type[Any], Kind[Any]] = {kind.codec.kind: kind for kind in KINDS}
 
-HEALTH = "health"  # nothing is ever in it
-AIDS = ("bars", "callSids", HEALTH, "lines")  # collections beside those of records
+AIDS = (BARS, CALL_SIDS, HEALTH, LINES, SECRET)
 
 
-def hospital_path(hospital_id: str) -> str:
+def hospital_place(hospital_id: str) -> Place:
     """Where a hospital's roster revision is."""
-    return ROSTER_REVISIONS.path_of(hospital_id)
+    return ROSTER_REVISIONS.place_of(hospital_id)

@@ -16,6 +16,7 @@ from google.cloud.firestore_v1.types import Write
 from careflow.errors import StoreUnavailable
 from careflow.store.firestore_connection import Connection, Found, NotCommitted, backoff
 from careflow.store.firestore_kinds import Document
+from careflow.store.firestore_places import Place
 from careflow.store.firestore_values import value_of, write_fields
 
 T = TypeVar("T")
@@ -47,36 +48,36 @@ class Units:
 
     # the writes that plans are made of
 
-    def create(self, path: str, document: Document) -> Any:
+    def create(self, place: Place, document: Document) -> Any:
         """Refused when there is such a document."""
-        write = self.put(path, document)
+        write = self.put(place, document)
         write.current_document.exists = False
         return write
 
-    def replace(self, path: str, document: Document, stored: Found) -> Any:
+    def replace(self, place: Place, document: Document, stored: Found) -> Any:
         """Refused when the document was written since it was read."""
-        write = self.put(path, document)
+        write = self.put(place, document)
         write.current_document.update_time.CopyFrom(stored.update_time)
         return write
 
-    def put(self, path: str, document: Document) -> Any:
+    def put(self, place: Place, document: Document) -> Any:
         """Whatever was there."""
         write = _Write()
-        write.update.name = self._connection.name(path)
+        write.update.name = self._connection.name(place)
         write_fields(write.update.fields, document)
         return write
 
-    def merge(self, path: str, document: Document, increments: Mapping[str, int]) -> Any:
+    def merge(self, place: Place, document: Document, increments: Mapping[str, int]) -> Any:
         """Set these keys and add to those; the others stay. A new document starts at zero."""
-        write = self.put(path, document)
+        write = self.put(place, document)
         write.update_mask.field_paths.extend(document)
         for name, by in increments.items():
             write.update_transforms.add(field_path=name).increment.CopyFrom(value_of(by))
         return write
 
-    def delete(self, path: str) -> Any:
+    def delete(self, place: Place) -> Any:
         """Does nothing when it is not there."""
-        return _Write(delete=self._connection.name(path))
+        return _Write(delete=self._connection.name(place))
 
     async def carry_out(self, plan: Callable[[], Awaitable[Plan[T]]]) -> T:
         """Plan and commit, again if need be. Raises StoreUnavailable after `TRIES`, and what planning raises.
@@ -95,8 +96,8 @@ class Units:
                 code = refused.code
                 continue
             try:
-                for path, mark, result in doubtful:
-                    if await self._bears(path, mark):
+                for name, mark, result in doubtful:
+                    if await self._bears(name, mark):
                         return result
                 if not planned.writes:
                     return planned.result
@@ -119,6 +120,5 @@ class Units:
         raise StoreUnavailable(f"Firestore could not be written in {TRIES} tries: {code}")
 
     async def _bears(self, name: str, mark: str) -> bool:
-        path = name.removeprefix(self._connection.name(""))
-        found = await self._connection.get([path], select=[MARK])
-        return path in found and found[path].document.get(MARK) == mark
+        found = await self._connection.get_named([name], select=[MARK])
+        return name in found and found[name].document.get(MARK) == mark
