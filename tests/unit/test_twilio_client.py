@@ -177,6 +177,22 @@ async def test_no_create_is_sent_when_settling_may_have_begun() -> None:
     assert len(twilio.requests) == 2
 
 
+class HeldUp(VirtualClock):
+    """The process stands still for 40 s in its pause."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(40)
+
+
+async def test_who_was_held_up_between_two_tries_sends_no_create() -> None:
+    twilio = Twilio(refused(429, 20429), created())
+    twilio.clock = HeldUp(NOW)
+    with pytest.raises(ProviderError) as caught:
+        await twilio.phone().dial(ATTEMPT)
+    assert (caught.value.code, caught.value.ambiguous) == ("too-late", False)
+    assert len(twilio.requests) == 1, "others may have taken the attempt for one that was never dialled"
+
+
 async def test_the_last_try_does_not_come_after_the_permitted_time() -> None:
     twilio = Twilio(
         httpx.Response(429, json={"code": 20429}, headers={"retry-after": "10"}),

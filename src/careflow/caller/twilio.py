@@ -81,7 +81,7 @@ class TwilioPhone:
             raise ProviderError(message, code="unknown-hospital", permanent=True)
         form = self._create_form(attempt)
         for tried in range(1, _CREATES + 1):
-            if self._clock.now() >= attempt.not_after:
+            if self._clock.now() >= min(attempt.not_after, attempt.intended_at + _CREATE_WINDOW):
                 raise ProviderError(f"attempt {attempt.id} may not be dialled any more", code="too-late")
             answer = await self._request("POST", f"{self._calls}.json", data=form, creates=True)
             if answer.status_code != 429 or tried == _CREATES:
