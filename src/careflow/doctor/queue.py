@@ -105,7 +105,7 @@ def judged_queue(document: Mapping[str, Any], wanted: QueueLimits, set_up: SetUp
                 queue_id,
                 f"is {state}",
                 "No call is made until it runs again; rounds are planned all the same, and their windows pass.",
-                set_up.remedies.queue("resume", queue_id),
+                set_up.remedies.resume_queue(queue_id, set_up.settings.cloud_tasks_url),
             )
         ]
     found = []

@@ -127,6 +127,13 @@ class Remedies:
         """A command of gcloud's about a queue."""
         return f"gcloud tasks queues {verb} {queue} --project={self.project} --location={self.location}"
 
+    def resume_queue(self, queue: str, work_alike: str) -> str:
+        """Have a paused queue deliver again; `work_alike` is the address of one that is not Google's."""
+        if not work_alike:
+            return self.queue("resume", queue)
+        name = f"projects/{self.project}/locations/{self.location}/queues/{queue}"
+        return f"curl -sS -X POST -H 'Content-Type: application/json' -d '{{}}' {work_alike}/v2/{name}:resume"
+
     def infra(self) -> str:
         """Put back what infra/ describes."""
         return f"make -C infra apply ENVIRONMENT={self.environment}"
