@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -108,6 +109,23 @@ class TestSay:
         again = await lab.speech(tmp_path).say(TEXT, "en")
         assert words(first) == TEXT
         assert again == first
+        assert lab.account.usage.tts_requests == 1
+
+    async def test_a_slow_folder_holds_up_no_other_conversation(
+        self, lab: SpeechLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Several Callers share one in a bucket, where each file is asked for over the network."""
+        await lab.speech(tmp_path).say(TEXT, "en")
+        others = threading.Event()
+        get = AudioCache.get
+
+        def slow(cache: AudioCache, key: str) -> bytes | None:
+            assert others.wait(5), "the event loop waits for the folder"
+            return get(cache, key)
+
+        monkeypatch.setattr(AudioCache, "get", slow)
+        asyncio.get_running_loop().call_later(0.02, others.set)
+        assert words(await lab.speech(tmp_path).say(TEXT, "en")) == TEXT
         assert lab.account.usage.tts_requests == 1
 
     async def test_the_same_words_at_once_are_asked_for_once(self, lab: SpeechLab, tmp_path: Path) -> None:

@@ -69,8 +69,7 @@ class ElevenLabsSpeech:
 
     async def say(self, text: str, language: str) -> bytes:
         """The spoken text as raw mu-law 8 kHz; from the cache when these words were spoken before. Raises ProviderError."""
-        found = self._find(text, language)
-        return found if isinstance(found, bytes) else await asyncio.shield(found)
+        return await asyncio.shield(self._find(text, language))
 
     async def listen(self, language: str) -> ElevenLabsListening:
         """Open a realtime speech-to-text session for one call. Raises ProviderError."""
@@ -94,8 +93,8 @@ class ElevenLabsSpeech:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _find(self, text: str, language: str) -> bytes | asyncio.Future[bytes]:
-        """The cached audio, or that which is being spoken; begun unless somebody else asked for the same."""
+    def _find(self, text: str, language: str) -> asyncio.Future[bytes]:
+        """The audio, which is being looked for or spoken; begun unless somebody else asked for the same."""
         language = _primary(language)
         voice = self._voices.get(language)
         if voice is None:
@@ -115,9 +114,6 @@ class ElevenLabsSpeech:
         )
         if key in self._spoken:
             return self._spoken[key]
-        cached = self._cache.get(key)
-        if cached is not None:
-            return cached
         spoken = self._spoken[key] = asyncio.get_running_loop().create_future()
         spoken.add_done_callback(asyncio.Future.exception)  # known, though whoever asked may have gone away
         # The task's name must not say the words; it goes on when whoever asked goes away, so the cache is filled.
@@ -127,6 +123,10 @@ class ElevenLabsSpeech:
         return spoken
 
     async def _speak(self, key: str, text: str, language: str, voice: str) -> bytes:
+        # The folder may be a bucket's: while we wait for it every other conversation must go on.
+        cached = await asyncio.to_thread(self._cache.get, key)
+        if cached is not None:
+            return cached
         audio = await self._requested(text, language, voice)
         with suppress(OSError):  # a full disk costs money at the next call, but must not silence this one
             await asyncio.to_thread(self._cache.put, key, audio)
