@@ -22,7 +22,7 @@ from careflow.scheduler.schedule import parse_schedule, slots_between
 
 SWEEP = "/tasks/sweep"
 _SHORT = 60.0  # seconds; a shorter deadline has no room for a cold start and a store's bad minute
-_AHEAD = timedelta(days=2)
+_AHEAD = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +270,10 @@ def _on_time(job: JobView, set_up: SetUp) -> Iterator[Finding]:
             *set_up.remedies.change(job.id, terraform, schedule=f"{MINUTE} {hour} * * *"),
         )
         return
-    if not slots:
+    if len(slots) < _AHEAD.days:
         yield doubtful(
             job.id,
-            f"does not fire within {_AHEAD.days} days",
+            f"fires {len(slots)} times in {_AHEAD.days} days",
             "Its round does not come every day.",
             *set_up.remedies.change(job.id, terraform, schedule=f"{MINUTE} {hour} * * *"),
         )
