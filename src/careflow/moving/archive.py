@@ -123,19 +123,19 @@ class ArchiveDirectory:
         return None
 
     def append(self, name: str, records: Sequence[Record]) -> None:
-        """Add records to a file; on disk when it returns."""
-        descriptor = os.open(self._file(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        """Add records to a file, which is made if need be. On disk for good when `finish` returns."""
+        with os.fdopen(self._opened(self._file(name), os.O_APPEND), "wb") as file:
             file.writelines(text_of(record) + b"\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
 
     def discard(self, name: str) -> None:
         """Take a file away, to be written anew."""
         self._file(name).unlink(missing_ok=True)
 
     def finish(self, heading: Heading, files: Mapping[str, FileEntry], now: datetime) -> Manifest:
-        """Write the manifest: from now on the archive is whole."""
+        """Write the manifest, once the files are on disk: from now on the archive is whole."""
+        for name in files:
+            with self._file(name).open("rb") as file:
+                os.fsync(file.fileno())
         manifest = Manifest(
             **heading.model_dump(),
             exported_at=now,
@@ -207,11 +207,13 @@ class ArchiveDirectory:
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.ndjson"
 
+    def _opened(self, path: Path, how: int) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600)
+
     def _write(self, name: str, text: str) -> None:
         """The file is there whole or not at all."""
         draft = self.path / f".{name}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(self._opened(draft, os.O_TRUNC), "w") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
