@@ -126,7 +126,9 @@ class Store(Archive, Protocol):
     # patients and the do-not-call list
 
     async def put_patients(self, patients: Sequence[Patient]) -> PutCounts:
-        """Create or replace each patient, all or none. Raises the roster revision when anything changed.
+        """Create or replace each patient, all or none, as many as one write takes (`store.parts`); ValueError for more.
+
+        Raises the roster revision when anything changed.
 
         `opted_out` is sticky: once stored true it stays true whatever the roster says later.
         """

@@ -25,6 +25,8 @@ from careflow.cli.context import (
 from careflow.cli.output import count, local, plain, print_json, print_table
 from careflow.cli.progress import Progress
 from careflow.core.patients import Patient
+from careflow.errors import StoreError
+from careflow.ports import PutCounts, Store
 
 if TYPE_CHECKING:
     from careflow.fhir.notes import RosterDefaults, RosterReading
@@ -73,8 +75,7 @@ async def import_(
                 {"patients": 0, "notes": plain(reading.notes)},
             )
         async with opened(data_dir, hospital, create=True) as context:
-            progress.stands(f"storing {len(reading.patients):,} patients")
-            counts = await context.store.put_patients(reading.patients)
+            counts = await put(context.store, reading.patients, progress)
     if json:
         print_json({"patients": len(reading.patients), **plain(counts), "notes": plain(reading.notes)})
     else:
@@ -83,6 +84,33 @@ async def import_(
             f"{counts.unchanged:,} unchanged; {count(len(reading.notes), 'note')}"
         )
         print("Next: careflow rounds run --hour 8 (with careflow up running)")
+
+
+async def put(store: Store, patients: Sequence[Patient], progress: Progress) -> PutCounts:
+    """Store the patients part by part, each whole or not at all, for a store does not take any number at once.
+
+    Raises the store's error, or Interrupted; both then say how many patients are in.
+    """
+    from careflow.store.parts import in_parts
+
+    stored = created = updated = unchanged = 0
+
+    def standing() -> str:
+        return f"at least {stored:,} of {count(len(patients), 'patient')} are in; the same import again completes it"
+
+    for part in in_parts(patients):
+        try:
+            counts = await store.put_patients(part)
+        except StoreError as error:
+            raise type(error)(f"{error}; {standing()}") from error
+        except asyncio.CancelledError as error:
+            raise Interrupted(standing()) from error
+        stored += len(part)
+        created += counts.created
+        updated += counts.updated
+        unchanged += counts.unchanged
+        progress.stands(f"stored {stored:,} of {len(patients):,} patients")
+    return PutCounts(created, updated, unchanged)
 
 
 async def _read(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from careflow.errors import StoreError
 from careflow.ports import Comparison, R
 from careflow.store import firestore_queries as queries
-from careflow.store.codec import CODEC_OF
 from careflow.store.firestore_connection import Connection
 from careflow.store.firestore_kinds import KIND_OF, Document, Kind
 from careflow.store.firestore_places import Place
 from careflow.store.firestore_units import MARK, Plan, Units
-
-COMMIT_BYTES = 1_000_000  # a quarter of what fits (firestore_connection.LARGEST_COMMIT_BYTES)
-RECORD_BYTES = 2_000  # for names, and the documents beside a record
+from careflow.store.parts import in_parts
 
 
 class Archiving:
@@ -49,7 +46,7 @@ class Archiving:
 
     async def restore(self, kind: type[R], records: Sequence[R]) -> int:
         stored: Kind[R] = KIND_OF[kind]
-        return sum([await self._create(stored, part) for part in _parts(stored, records)])
+        return sum([await self._create(stored, part) for part in in_parts(records)])
 
     async def _create(self, kind: Kind[R], records: Sequence[R]) -> int:
         wanted = {kind.place(record): record for record in records}
@@ -69,17 +66,3 @@ class Archiving:
             return Plan(len(new), [self._units.create(place, creates[place]) for place in creates])
 
         return await self._units.carry_out(plan)
-
-
-def _parts(kind: Kind[R], records: Sequence[R]) -> Iterator[Sequence[R]]:
-    """The records in parts that a commit takes, measured as JSON, which is about as long."""
-    part: list[R] = []
-    size = 0
-    for record in records:
-        length = len(CODEC_OF[kind.codec.kind].dumps(record).encode()) + RECORD_BYTES
-        if part and size + length > COMMIT_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(record)
-        size += length
-    yield part
