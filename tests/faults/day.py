@@ -26,7 +26,8 @@ from faults.trial import Entry, Evidence, Left, books_of, closed, deliver_some_a
 from faults.verdict import nothing_private_said, one_at_a_time, violations
 
 SPEED = 40.0
-ATTEMPTS_A_CALL = 1.5  # about, to spread the kills over the day
+PATIENCE = 0.2  # so many talk at once that the machine is behind before a process is
+ATTEMPTS_A_CALL = 1.3  # about, to spread the kills over the day
 PUT = 2000  # patients in one commit
 # Callbacks come twice, late and out of order, and the answer to an order is lost; nothing that may cut a conversation.
 FAULTS = {
@@ -92,6 +93,7 @@ async def run_day(
         callers=2,
         pulses=2,
         speed=SPEED,
+        patience=PATIENCE,
         rng=Random(seed),
         store="firestore",
         firestore_emulator=emulator,

@@ -25,9 +25,9 @@ from careflow.operating import trigger_round
 from careflow.ports import Store
 from careflow.settings import Settings, load_settings
 from careflow.store.database import FILE
-from faults.processes import READY_SECONDS, Books, Probe, Unit, free_ports
+from faults.processes import Books, Probe, Unit, free_ports
 
-ANSWER_SECONDS = 0.5  # of virtual time: what a process may take to answer at the most
+TRIGGER_SECONDS = 300.0  # real ones, in which a trigger must be answered 200
 SOON_SECONDS = 20.0  # of virtual time: what is due so soon is waited for
 
 
@@ -35,16 +35,25 @@ class Deployment(ABC):
     """Processes on one data directory with the lab among them, a store, and the clock. `chosen` are settings of all of them.
 
     Time runs at `speed` virtual seconds a real one while a telephone is in use, slower when the machine is behind, and leaps
-    while nothing is going on. Set `is_held` and it only creeps.
+    while nothing is going on. Set `is_held` and it only creeps. No process may take longer to answer than `patience` virtual
+    seconds: the busier the machine is, the slower is time.
     """
 
     def __init__(
-        self, folder: Path, start: datetime, *, speed: float, leaps: bool = True, **chosen: Any
+        self,
+        folder: Path,
+        start: datetime,
+        *,
+        speed: float,
+        leaps: bool = True,
+        patience: float = 0.5,
+        **chosen: Any,
     ) -> None:
         self.folder = folder
         self.speed = speed
         self.is_held = False
         self._leaps = leaps
+        self._patience = patience
         self.data_dir = folder / "data"
         self.data_dir.mkdir(parents=True)
         self.clock = VirtualClock(start, path=folder / "clock")
@@ -131,7 +140,7 @@ class Deployment(ABC):
         if self._is_busy or not self._leaps:
             # On a busy machine time slows down with the processes: silence on the line would make patients hang up.
             slowest = max(probe.seconds for probe in self._probes)
-            return Pace(speed=min(self.speed, ANSWER_SECONDS / max(slowest, 0.001)), step=0.1)
+            return Pace(speed=min(self.speed, self._patience / max(slowest, 0.001)), step=0.1)
         return Pace(speed=2500.0, step=5.0)
 
     async def _watch(self) -> None:
@@ -195,7 +204,7 @@ class Deployment(ABC):
         if hospital is not None:
             changes = {"hospital_id": hospital.id, "time_zone": hospital.time_zone}
             settings = settings.model_copy(update=changes)
-        limit = time.monotonic() + READY_SECONDS
+        limit = time.monotonic() + TRIGGER_SECONDS
         while True:
             try:
                 status, body = await trigger_round(

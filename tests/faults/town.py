@@ -34,21 +34,20 @@ HOSPITALS = (
         round_hours=ROUND_HOURS,
     ),
 )
-# Of 1,000: most calls are short, since a spoken minute costs the machine a second; whole conversations are a few in a hundred.
+# Of 1,000: most are short, since speech costs the machine most; a few in a hundred are whole conversations.
 MIX: Mapping[Persona, int] = {
-    Persona.INVALID_NUMBER: 300,
-    Persona.WRONG_PERSON: 170,
-    Persona.OPTS_OUT: 170,
-    Persona.BUSY: 150,
-    Persona.NOT_ANSWERING: 50,
-    Persona.HANGS_UP: 60,
-    Persona.CALL_LATER: 30,
-    Persona.VOICEMAIL: 20,
-    Persona.WELL: 20,
-    Persona.RED_FLAG: 10,
-    Persona.FORGOT_MEDICINE: 8,
-    Persona.SPANISH: 7,
-    Persona.KEYPAD_ONLY: 5,
+    Persona.INVALID_NUMBER: 680,
+    Persona.BUSY: 100,
+    Persona.OPTS_OUT: 55,
+    Persona.WRONG_PERSON: 55,
+    Persona.NOT_ANSWERING: 40,
+    Persona.HANGS_UP: 20,
+    Persona.CALL_LATER: 10,
+    Persona.VOICEMAIL: 10,
+    Persona.WELL: 15,
+    Persona.RED_FLAG: 7,
+    Persona.FORGOT_MEDICINE: 4,
+    Persona.SPANISH: 4,
 }
 # What they say bars them from the rounds after it.
 _ONCE = frozenset({Persona.OPTS_OUT, Persona.WRONG_PERSON})
@@ -128,7 +127,7 @@ def _is_due(patient: Patient, hour: int) -> bool:
 
 
 def _patient(place: int, hospital: Hospital, persona: Persona, phone: str, rng: Random) -> Patient:
-    count = 1 if persona in _ONCE else rng.choices((1, 2, 3), (82, 12, 6))[0]
+    count = 1 if persona in _ONCE else rng.choices((1, 2, 3), (88, 8, 4))[0]
     hours = frozenset(rng.sample(ROUND_HOURS, count))
     has_own_times = rng.random() < 0.05
     # Further west it is earlier: the call is due later in the round's window, well before its end.
