@@ -273,7 +273,8 @@ class Store(Archive, Protocol):
     ) -> bool:
         """Compare-and-store the ended attempt together with everything it leaves: all or none.
 
-        Of the alerts those with a new id are added. Raises ValueError when the attempt is not ENDED.
+        Of the alerts those with a new id are added. Raises ValueError when the attempt is not ENDED, or when anything is not
+        of its hospital, round, call and patient; then nothing was changed.
         """
         ...
 

@@ -307,6 +307,44 @@ async def test_an_attempt_that_goes_on_cannot_be_ended(store, make):
         await store.end_attempt(attempt, interaction=make.interaction(attempt))
 
 
+@pytest.mark.parametrize(
+    ("left", "field"),
+    [
+        *(("interaction", name) for name in ("hospital_id", "round_id", "call_id", "patient_id")),
+        *(("check_in", name) for name in ("hospital_id", "round_id", "call_id", "patient_id")),
+        *(("alert", name) for name in ("hospital_id", "round_id", "call_id", "patient_id")),
+        *(("do_not_call", name) for name in ("hospital_id", "patient_id")),
+    ],
+)
+async def test_an_attempt_leaves_nothing_at_anothers(store, make, left, field):
+    attempt = await begun(store, make)
+    ended = make.ended(attempt)
+    leaves = {
+        "interaction": make.interaction(ended),
+        "check_in": make.check_in(ended),
+        "do_not_call": make.do_not_call(),
+        "alert": make.alert(ended),
+    }
+    leaves[left] = replace(leaves[left], **{field: "others"})
+    alert = leaves.pop("alert")
+    with pytest.raises(ValueError, match=rf"{field} is 'others'.*{attempt.id}"):
+        await store.end_attempt(ended, **leaves, alerts=[make.alert(ended, "a0"), alert])
+    assert await store.attempt(attempt.id) == attempt
+    for hospital_id in ("h1", "others"):
+        assert await store.interactions(hospital_id) == []
+        assert await store.alerts(hospital_id) == []
+        assert not await store.on_do_not_call(hospital_id, "p1", attempt.phone)
+
+
+async def test_a_wrong_number_bars_itself_and_nobody(store, make):
+    attempt = await begun(store, make)
+    ended = make.ended(attempt)
+    entry = make.do_not_call(attempt.phone, None)
+    assert await store.end_attempt(ended, interaction=make.interaction(ended), do_not_call=entry)
+    assert await store.on_do_not_call("h1", "nobody", attempt.phone)
+    assert not await store.on_do_not_call("h1", "p1", None)
+
+
 async def test_an_end_keeps_an_alert_that_was_raised_before(store, make):
     attempt = await begun(store, make)
     assert await store.add_alert(make.alert(attempt, "a1"))

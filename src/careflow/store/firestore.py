@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from careflow.core.attempts import Attempt, AttemptState
+from careflow.core.attempts import Attempt
 from careflow.core.calls import Call, CallState, call_id, claimable, keeping_renewal
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
@@ -27,6 +27,7 @@ from careflow.store.firestore_places import Place
 from careflow.store.firestore_secret import Secret
 from careflow.store.firestore_units import MARK, Plan, Units
 from careflow.store.firestore_usage import Usage
+from careflow.store.leaving import must_be_left_by
 
 T = TypeVar("T")
 
@@ -323,8 +324,7 @@ class FirestoreStore:
         do_not_call: DoNotCall | None = None,
         alerts: Sequence[Alert] = (),
     ) -> bool:
-        if attempt.state is not AttemptState.ENDED:
-            raise ValueError(f"attempt {attempt.id} is {attempt.state}, end_attempt stores ended ones")
+        must_be_left_by(attempt, interaction, check_in, do_not_call, alerts)
         async with self._working():
             always = [self._written(kinds.INTERACTIONS, interaction)]
             if check_in is not None:

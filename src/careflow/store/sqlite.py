@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from careflow.core.attempts import Attempt, AttemptState
+from careflow.core.attempts import Attempt
 from careflow.core.calls import Call, CallState, claimable, keeping_renewal
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
@@ -22,6 +22,7 @@ from careflow.ports import BeginResult, Candidate, Comparison, Guard, PutCounts,
 from careflow.store import codec, sql
 from careflow.store.codec import Codec
 from careflow.store.database import Database
+from careflow.store.leaving import must_be_left_by
 from careflow.store.sql_archive import TABLE_OF
 
 T = TypeVar("T")
@@ -295,8 +296,7 @@ class SqliteStore:
         do_not_call: DoNotCall | None = None,
         alerts: Sequence[Alert] = (),
     ) -> bool:
-        if attempt.state is not AttemptState.ENDED:
-            raise ValueError(f"attempt {attempt.id} is {attempt.state}, end_attempt stores ended ones")
+        must_be_left_by(attempt, interaction, check_in, do_not_call, alerts)
 
         def work(connection: sqlite3.Connection) -> bool:
             if not sql.update_attempt(connection, attempt):
