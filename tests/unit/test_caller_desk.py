@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from careflow.core import dialogue
 from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending
 from careflow.core.checkins import AlertKind, Answer, CheckIn, Triage
 from careflow.core.conversation import Finished
+from careflow.core.patients import Patient
 from careflow.ports import AttemptOrder
 from careflow.scripts import load_scripts
 
@@ -470,6 +472,37 @@ async def test_an_opt_out_decided_before_the_process_died_is_honoured(here: Worl
             await desk.stream_lost(order.attempt_id)
         case "broken":
             await desk.conversation_broken(order.attempt_id)
+    assert (await here.attempt(order)).ending is Ending.OPTED_OUT
+    assert await here.store.on_do_not_call("h1", "p1", None)
+
+
+class Meanwhile:
+    """A store in whose first read of the patient something else happens."""
+
+    def __init__(self, here: World, happens: Coroutine[Any, Any, object]) -> None:
+        self._here = here
+        self._happens: Coroutine[Any, Any, object] | None = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._here.store, name)
+
+    async def patient(self, hospital_id: str, patient_id: str) -> Patient | None:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            await happens
+        return await self._here.store.patient(hospital_id, patient_id)
+
+
+async def test_an_opt_out_stored_while_another_process_ends_the_attempt_is_honoured(here: World) -> None:
+    """The holder was taken for dead, or the end was asked for elsewhere, as the patient asked not to be phoned again."""
+    holder = here.desk()
+    order, sid = await talking(here, holder)
+    await holder.checkpoint(order.attempt_id, said())
+    here.phone.becomes(sid, "completed")
+    here.let_go()
+    opting_out = holder.checkpoint(order.attempt_id, said(ending=Ending.OPTED_OUT, opted_out=True))
+    other = here.desk(Meanwhile(here, opting_out), recovery=Recovery(scripts=load_scripts()))
+    await here.pass_time(other.settle_all())
     assert (await here.attempt(order)).ending is Ending.OPTED_OUT
     assert await here.store.on_do_not_call("h1", "p1", None)
 

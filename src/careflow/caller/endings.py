@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from careflow.caller.dialling import Dialler, Limits
 from careflow.caller.records import AttemptRecords
-from careflow.caller.recovery import Recovery
+from careflow.caller.recovery import Left, Recovery
 from careflow.caller.stream_pass import StreamPass
 from careflow.caller.verdicts import CANCELLED, INTERRUPTED, PROGRESS, Verdict, failed, final_verdict
 from careflow.core.attempts import MOVES, Attempt, AttemptState, Disposition, Ending, move
@@ -103,25 +103,41 @@ class Endings:
 
         Whom the dialogue knew for the patient was no machine, whatever detection says: a machine would be dialled again.
         """
-        stored = await self._records.store.attempt(attempt.id) or attempt
-        left = await self._recovery.left(self._records.store, stored, self._records.clock.now())
-        finished = left.finished
-        known = left.check_in is not None and left.check_in.identity_confirmed
+        while True:
+            stored = await self._records.store.attempt(attempt.id) or attempt
+            left = await self._recovery.left(self._records.store, stored, self._records.clock.now())
+            ended = await self._end_as_left(stored, left, verdict, check_in, alerts)
+            if ended is None or ended.state is AttemptState.ENDED or ended.checkpoint == stored.checkpoint:
+                return ended
+            # The conversation went on since: what it left now may be that the patient will not be phoned again.
+
+    async def _end_as_left(
+        self,
+        stored: Attempt,
+        left: Left,
+        verdict: Callable[[Attempt], Verdict | None],
+        check_in: CheckIn | None,
+        alerts: Sequence[tuple[AlertKind, str]],
+    ) -> Attempt | None:
+        """End the attempt, unless its checkpoint is another one than what is `left` was read from."""
 
         def decided(now: Attempt) -> Verdict | None:
+            if now.checkpoint != stored.checkpoint:
+                return None
             wanted = verdict(now)
+            known = left.check_in is not None and left.check_in.identity_confirmed
             if known and wanted is not None and wanted.disposition is Disposition.VOICEMAIL:
                 wanted = INTERRUPTED
             cut = wanted is not None and wanted.ending in (Ending.INTERRUPTED, Ending.HUNG_UP)
-            if cut and finished is not None:
-                return Verdict(disposition=Disposition.ANSWERED, ending=finished.ending)
+            if cut and left.finished is not None:
+                return Verdict(disposition=Disposition.ANSWERED, ending=left.finished.ending)
             return wanted
 
         return await self._records.end(
-            attempt.id,
+            stored.id,
             decided,
             check_in=check_in or left.check_in,
-            do_not_call=lambda ended: opt_out(ended, finished),
+            do_not_call=lambda ended: opt_out(ended, left.finished),
             alerts=alerts,
         )
 
