@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     attempt_deadline: Span = timedelta(
         minutes=20
     )  # an attempt that nobody has heard of for so long is settled
-    planning_batch: int = Field(1000, ge=1, le=10000)
+    planning_batch: int = Field(1000, ge=1, le=4000)  # one commit of Firestore takes that many calls
 
     # when a person is told (pulse/overdue.py)
     round_grace: Span = timedelta(minutes=30)
