@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from bench import images, lifecycles, media, planning, scheduler, startup
+from bench import firestore, images, lifecycles, media, planning, scheduler, startup
 from bench.figures import Figure, machine, show
 
-Part = Literal["startup", "planning", "lifecycles", "media", "scheduler", "images"]
-ALL: tuple[Part, ...] = ("startup", "planning", "lifecycles", "media", "scheduler")
+Part = Literal["startup", "planning", "lifecycles", "media", "scheduler", "firestore", "images"]
+ALL: tuple[Part, ...] = ("startup", "planning", "lifecycles", "media", "scheduler", "firestore")
 
 app = App(name="python -m bench", help="What CareFlow Pulse costs on this machine, beside its peers.")
 
@@ -45,6 +45,10 @@ def bench(
             figures += media.measure(place, repeat)
         if "scheduler" in wanted:
             figures += scheduler.measure(place, jobs, repeat)
+        if "firestore" in wanted:
+            counted, said = firestore.measure(place, repeat)
+            figures += counted
+            notes += said
         if "images" in wanted:  # by name only: it takes root, and Debian's packages from the network
             figures += images.measure(place, repeat)
     show(figures, before, notes, json=json)

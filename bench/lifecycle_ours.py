@@ -1,4 +1,6 @@
-"""Durable call lifecycles, ours: `python -m bench.lifecycle_ours DIRECTORY COUNT IN_FLIGHT` prints its seconds.
+"""Durable call lifecycles, ours: `python -m bench.lifecycle_ours DIRECTORY COUNT IN_FLIGHT [EMULATOR]` prints its seconds.
+
+In SQLite; with EMULATOR (host:port) in Firestore there.
 
 Each goes through `CallHandler.handle`, as a delivered call task does, with everything that reads and writes on the way. Only the
 Caller is put in place of the real one: it stores the intent to dial and, at once, the end. Five commits each:
@@ -95,13 +97,18 @@ def _interaction(over: Attempt) -> Interaction:
     )
 
 
-async def run(data_dir: Path, count: int, in_flight: int) -> float:
+async def run(data_dir: Path, count: int, in_flight: int, emulator: str = "") -> float:
     """Seconds from the first claim to the last outcome."""
-    store = await SqliteStore.open(data_dir)
+    tasks = await SqliteStore.open(data_dir)
+    store: Store = tasks
+    if emulator:
+        from careflow.store.firestore import FirestoreStore
+
+        store = await FirestoreStore.open(project=f"bench-{uuid.uuid4().hex[:12]}", emulator=emulator)
     try:
         clock = VirtualClock(EIGHT_FIFTEEN)
         queue = EmbeddedQueue(
-            store.database, clock, _undelivered, calls_per_second=1, calls_in_flight=1, random=lambda: 0.5
+            tasks.database, clock, _undelivered, calls_per_second=1, calls_in_flight=1, random=lambda: 0.5
         )
         await store.put_patients(list(patients(count + WARM_UP)))
         planner = Planner(store, queue, clock, hospitals=Settings().served, batch=1000)
@@ -144,6 +151,8 @@ async def run(data_dir: Path, count: int, in_flight: int) -> float:
         return seconds
     finally:
         await store.close()
+        if store is not tasks:
+            await tasks.close()
 
 
 async def _undelivered(_task: object, _number: int) -> Answer:
@@ -154,4 +163,4 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     with (folder / "log").open("w") as log:
         configure_logging("bench", stream=log)  # our log lines are part of what a lifecycle costs
-        print(asyncio.run(run(folder, int(sys.argv[2]), int(sys.argv[3]))))
+        print(asyncio.run(run(folder, int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])))

@@ -16,7 +16,12 @@ from pathlib import Path
 from careflow.errors import CareflowError
 
 START_SECONDS = 60.0
-_READY = {"pulse": "/readyz", "caller": "/readyz", "lab": "/lab/calls"}
+_READY = {
+    "pulse": "/readyz",
+    "caller": "/readyz",
+    "lab": "/lab/calls",
+    "tasks": "/v2/projects/bench/locations",
+}
 
 
 @dataclass(frozen=True, slots=True)
