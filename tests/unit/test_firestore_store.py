@@ -120,6 +120,22 @@ class TestIds:
                 assert await store.patient("h1", f"p{number}") == patient(f"p{number}")
             await store.close()
 
+    async def test_who_comes_while_another_makes_and_uses_the_secret_takes_that(self, tmp_path):
+        late, early = [await open_firestore(project_of(tmp_path)) for _ in range(2)]
+        get = late._connection.get
+
+        async def get_then_wait(*arguments, **options):
+            late._connection.get = get
+            found = await get(*arguments, **options)
+            await early.put_patients([patient()])
+            return found
+
+        late._connection.get = get_then_wait
+        assert await late.patient("h1", "MRN-77") == patient()
+        assert late._connection.secret == early._connection.secret
+        for store in (late, early):
+            await store.close()
+
     async def test_the_secret_is_read_once(self, store, tmp_path):
         other = await open_firestore(project_of(tmp_path))
         for _ in range(3):

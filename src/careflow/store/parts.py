@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from careflow.ports import R
 from careflow.store.codec import CODEC_OF
 
-PART_BYTES = (
-    1_000_000  # a quarter of what Firestore takes at once (firestore_connection.LARGEST_COMMIT_BYTES)
-)
+PART_BYTES = 1_000_000  # Firestore takes four times as much (firestore_connection.LARGEST_COMMIT_BYTES)
 BESIDE_BYTES = 2_000  # for a record's name, and for what a store keeps beside it
 
 
