@@ -6,7 +6,7 @@ LOCK   := requirements/dev.txt
 # Two workers suit two cores; a test file stays on one worker so that its servers start once.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test lint up bench images lock faults clean help
+.PHONY: demo test lint up bench images lock faults day clean help
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -35,6 +35,10 @@ up: $(VENV)/.ready ## Start everything and keep it running
 
 faults: $(VENV)/.ready ## Kill processes at random moments, many times (KILLS=300)
 	CAREFLOW_TEST_KILLS=$(or $(KILLS),300) $(BIN)/python -m pytest tests/faults -m "long or not long" -n 0 --timeout 0
+
+day: $(VENV)/.ready ## Live a day of two hospitals in the cloud's shape, with kills all through it (PATIENTS=10000 KILLS=60)
+	CAREFLOW_TEST_PATIENTS=$(or $(PATIENTS),10000) CAREFLOW_TEST_DAY_KILLS=$(or $(KILLS),60) \
+	  $(BIN)/python -m pytest tests/faults/test_day.py -s -n 0 --timeout 0
 
 bench: $(VENV)/.ready ## Measure planning, lifecycles, the scheduler and start-up beside their peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt

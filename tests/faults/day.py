@@ -19,6 +19,7 @@ from careflow.core.attempts import Ending
 from careflow.core.hospitals import Hospital
 from careflow.core.rounds import Round
 from careflow.core.slots import local_instant
+from faults.deployment import NEVER
 from faults.fleet import Fleet
 from faults.kills import AGENTS, Killed, kill_all, plan_kills
 from faults.town import DAWN, DAY, HOSPITALS, ROUND_HOURS, Town, town
@@ -134,7 +135,7 @@ async def run_day(
         killer = asyncio.create_task(kill_all(fleet, plan, rng, over, is_planning=is_planning, again=again))
         telling = asyncio.create_task(_tell(fleet, began, tell))
         for at, hospital, hour in _slots():
-            fleet.is_held = False
+            fleet.is_held, fleet.wait_for = False, at
             await fleet.clock.sleep((at - fleet.clock.now()).total_seconds())
             fleet.is_held = True  # a scheduler's trigger is answered in seconds
             latest.append((hospital, hour))
@@ -142,7 +143,7 @@ async def run_day(
                 triggers[hospital.id, hour].append(asyncio.create_task(fleet.trigger(hour, hospital)))
             answer = await triggers[hospital.id, hour][0]
             tell(f"{fleet.clock.now():%H:%M} UTC {answer['roundId']}: {answer['callsInitiated']} calls")
-        fleet.is_held = False
+        fleet.is_held, fleet.wait_for = False, NEVER
         answers = {key: await asyncio.gather(*tasks) for key, tasks in triggers.items()}
         rounds: dict[tuple[str, int], Round] = {}
         for (hospital_id, hour), told in answers.items():

@@ -9,7 +9,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from careflow.store.database import FILE
 from faults.processes import Books, Probe, Unit, free_ports
 
 TRIGGER_SECONDS = 300.0  # real ones, in which a trigger must be answered 200
-SOON_SECONDS = 20.0  # of virtual time: what is due so soon is waited for
+SOON = timedelta(seconds=20)  # what is due so soon is waited for
+LONG_AGO = datetime.fromtimestamp(0, UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Deployment(ABC):
@@ -52,6 +55,7 @@ class Deployment(ABC):
         self.folder = folder
         self.speed = speed
         self.is_held = False
+        self.wait_for = NEVER  # when the test itself wants to do something
         self._leaps = leaps
         self._patience = patience
         self.data_dir = folder / "data"
@@ -65,6 +69,9 @@ class Deployment(ABC):
         self._probes: list[Probe] = []
         self._is_busy = True
         self._is_whole = True
+        self._quiet_until = LONG_AGO
+
+    _while_starting = 1 / 8  # of the speed, while a process starts
 
     # which processes there are
 
@@ -105,11 +112,14 @@ class Deployment(ABC):
             environment |= {variable(name): str(value) for name, value in chosen.items()}
             self._store = await open_store(self.settings)
             stack.push_async_callback(self._store.close)
-            self._probes = [
-                Probe(f"http://127.0.0.1:{self.settings.lab_port}/lab/health"),
-                Probe(self.settings.caller_public_url + "/healthz"),
-                Probe(self.settings.pulse_url + "/healthz"),
-            ]
+            http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=2))
+            asked = (
+                f"http://127.0.0.1:{self.settings.lab_port}/lab/health",
+                self.settings.caller_public_url + "/healthz",
+                self.settings.pulse_url + "/healthz",
+            )
+            self._probes = [Probe(partial(http.get, url)) for url in asked]
+            self._probes.append(Probe(partial(self.store.attempt, "nobody's")))
             for work in (
                 self.clock.run(self._pace),
                 self._watch(),
@@ -136,39 +146,46 @@ class Deployment(ABC):
             return Pace(speed=1.0, step=0.05)
         if not self._is_whole:
             # A start takes a second or two, which must not be a minute for the patients.
-            return Pace(speed=self.speed / 8, step=0.1)
-        if self._is_busy or not self._leaps:
-            # On a busy machine time slows down with the processes: silence on the line would make patients hang up.
-            slowest = max(probe.seconds for probe in self._probes)
-            return Pace(speed=min(self.speed, self._patience / max(slowest, 0.001)), step=0.1)
-        return Pace(speed=2500.0, step=5.0)
+            return self._careful(self.speed * self._while_starting)
+        quiet = (self._quiet_until - self.clock.now()).total_seconds()
+        if self._is_busy or not self._leaps or quiet <= 0:
+            return self._careful(self.speed)
+        return Pace(speed=10_000.0, step=max(1.0, min(20.0, quiet / 2)))
+
+    def _careful(self, speed: float) -> Pace:
+        """On a busy machine time slows down with the processes: silence on the line would make patients hang up."""
+        slowest = max(probe.seconds for probe in self._probes)
+        return Pace(speed=min(speed, self._patience / max(slowest, 0.001)), step=0.1)
 
     async def _watch(self) -> None:
-        """Know whether anything is going on: only when nothing is, and all processes serve, may time leap."""
+        """Know whether anything is going on, and until when nothing will: time leaps then, if all processes serve."""
         while True:
             self.books.catch_up()
             self._is_whole = all(unit.is_ready() for unit in self.units.values())
-            self._is_busy = bool(self.books.open) or not self._is_whole or self._in_flight()
-            await asyncio.sleep(0.005)
+            self._is_busy = bool(self.books.open) or not self._is_whole
+            if not self._is_busy:
+                self._quiet_until = min(self._next_due(), self.wait_for) - SOON
+            await asyncio.sleep(0.01)
 
-    def _in_flight(self) -> bool:
-        """Whether a call is held by Pulse, due now or about to be, or an attempt is open."""
+    def _next_due(self) -> datetime:
+        """When the next task is due; long ago when one is being delivered, or a call is held or an attempt open."""
         if self.settings.queue == "cloud-tasks":
             # Whatever is not over has its task under delivery, or due again within a minute.
             path = self.data_dir / "lab" / "tasks" / FILE
-            question = "SELECT EXISTS (SELECT 1 FROM tasks WHERE dispatching = 1 OR due_at <= ?)"
+            question = "SELECT min(CASE dispatching WHEN 1 THEN 0 ELSE due_at END) FROM tasks"
         else:
             path = self.data_dir / FILE
             question = (
-                "SELECT EXISTS (SELECT 1 FROM calls WHERE state = 'calling')"
-                " OR EXISTS (SELECT 1 FROM attempts WHERE state != 'ended')"
-                " OR EXISTS (SELECT 1 FROM tasks WHERE dead_at IS NULL AND (delivering = 1 OR due_at <= ?))"
+                "SELECT min(at) FROM ("
+                " SELECT CASE delivering WHEN 1 THEN 0 ELSE due_at END AS at FROM tasks WHERE dead_at IS NULL"
+                " UNION ALL SELECT 0 FROM calls WHERE state = 'calling'"
+                " UNION ALL SELECT 0 FROM attempts WHERE state != 'ended')"
             )
-        soon = int((self.clock.now().timestamp() + SOON_SECONDS) * 1_000_000)
         try:
-            return bool(_ask(path, question, soon))
+            micros = _ask(path, question)
         except sqlite3.OperationalError:
-            return True  # it is only being made
+            return LONG_AGO  # it is only being made
+        return LONG_AGO + timedelta(microseconds=micros) if micros is not None else NEVER
 
     # what the test asks of it
 

@@ -55,6 +55,8 @@ class Fleet(Deployment):
         self._listing: set[asyncio.Task[None]] = set()
         self._stopping = 0
 
+    _while_starting = 1 / 2  # the others serve
+
     async def _addresses(self, stack: AsyncExitStack) -> Mapping[str, Any]:
         for balancer in set(self._balancers.values()):
             await stack.enter_async_context(balancer.running())

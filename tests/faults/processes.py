@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import httpx
 
 from careflow.errors import CareflowError
 
-PROBE_SECONDS = 0.05
+PROBE_SECONDS = 0.1
 READY_SECONDS = 60.0  # real ones, in which a process must answer after its start
 FINAL = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
 _CAREFLOW = Path(sys.executable).with_name("careflow")
@@ -118,10 +118,10 @@ class Unit:
 
 
 class Probe:
-    """How long a process takes to answer just now: what it is behind by."""
+    """How long something takes to answer just now: what it is behind by."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
+        self._ask = ask
         self._asked_at: float | None = None
         self._took = 0.0
 
@@ -132,16 +132,15 @@ class Probe:
         return max(self._took, waiting)
 
     async def run(self) -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=2) as http:
-            while True:
-                self._asked_at = time.monotonic()
-                try:
-                    await http.get(self._url)
-                except httpx.HTTPError:
-                    self._asked_at = None  # it is dead or starting, which `_pace` knows
-                else:
-                    self._took, self._asked_at = time.monotonic() - self._asked_at, None
-                await asyncio.sleep(PROBE_SECONDS)
+        while True:
+            self._asked_at = time.monotonic()
+            try:
+                await self._ask()
+            except (httpx.HTTPError, CareflowError):
+                self._asked_at = None  # it is dead or starting, which `_pace` knows
+            else:
+                self._took, self._asked_at = time.monotonic() - self._asked_at, None
+            await asyncio.sleep(PROBE_SECONDS)
 
 
 def free_ports(count: int) -> list[int]:

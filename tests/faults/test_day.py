@@ -15,9 +15,9 @@ from emulated import require_emulator
 from faults.day import run_day
 
 PATIENTS = int(os.environ.get("CAREFLOW_TEST_PATIENTS", "150"))
-KILLS = int(os.environ.get("CAREFLOW_TEST_DAY_KILLS", "8"))
+KILLS = int(os.environ.get("CAREFLOW_TEST_DAY_KILLS", "6"))
 SEED = int(os.environ.get("CAREFLOW_TEST_SEED", "20261124"))
-LIMIT = 120 + PATIENTS * 0.6  # real seconds
+LIMIT = 300 + PATIENTS  # real seconds, also on a machine that is busy with other work
 
 
 @pytest.mark.timeout(LIMIT + 300)
