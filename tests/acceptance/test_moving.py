@@ -681,7 +681,7 @@ async def ended(store: Store) -> Counter[str]:
 
 
 async def until(done: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         while not await done():
             await asyncio.sleep(0.02)
 
@@ -704,6 +704,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("to", ["firestore", "sqlite"])
 async def test_a_round_goes_on_in_the_other_store_and_nobody_is_phoned_twice(tmp_path: Path, to: str) -> None:
     """Twilio, which is the lab here, stays where it is; the deployment that phones through it is another one."""
@@ -747,7 +748,10 @@ async def test_a_round_goes_on_in_the_other_store_and_nobody_is_phoned_twice(tmp
         after = await ended(store)
         alerts = await store.alerts("default", round_id=ROUND)
         books = [call.to_json() for call in lab.exchange.network.books.calls.values()]
-    assert Counter(call["to"] for call in books) == Counter(one.phone for one in PEOPLE)
+    # Who was only ringing when the network stopped, which is the lab too, may ring again; who has picked up may not.
+    answered = Counter(call["to"] for call in books if call["answeredAt"])
+    assert answered == Counter(one.phone for one in PEOPLE)
+    assert {call["endedBy"] for call in books if not call["answeredAt"]} <= {"lab"}
     assert after.total() == len(PEOPLE)
     assert after[Outcome.COMPLETED] > before[Outcome.COMPLETED]
     assert after[Outcome.UNREACHABLE] == len(alerts)  # whose conversation the move cut
