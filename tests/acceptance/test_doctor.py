@@ -269,6 +269,8 @@ class TestWrongAgentUrl:
         routes = [Route("/{path:path}", anything, methods=["GET", "POST"])]
         bound = listen("127.0.0.1", 0, "PORT")
         async with machine(tmp_path) as one, running([Service("stranger", Starlette(routes=routes), bound)]):
+            await one.ran()  # this one arrives
+            one.clock.advance(360)
             await one.jobs("update", MORNING_JOB, "--uri", url_of(bound))
             job = await one.ran()
             assert not job["status"].get("code")  # it succeeds
