@@ -13,6 +13,7 @@ from careflow.caller.records import interaction
 from careflow.core.attempts import Attempt, AttemptState, Disposition, Ending
 from careflow.core.calls import Call, CallState, Outcome, call_id
 from careflow.core.checkins import Alert, AlertKind
+from careflow.core.hospitals import Hospital
 from careflow.core.rounds import Round
 from faults.people import HOSPITAL, People, people
 from faults.trial import Evidence
@@ -21,6 +22,19 @@ from faults.verdict import violations
 OPEN = datetime(2026, 11, 24, 13, tzinfo=UTC)
 AT = OPEN + timedelta(minutes=20)
 ROUND = "local-default-20261124-08"
+OWN, OTHER = (
+    Hospital(
+        id=name,
+        name=f"{name} Clinic",
+        phone="+1 212 555 0100",
+        from_number=number,
+        time_zone="UTC",
+        round_hours=(8,),
+    )
+    for name, number in ((HOSPITAL, "+12125550101"), ("other", "+12125550102"))
+)
+
+GREETING = {"at": AT.isoformat(), "who": "agent", "text": f"This is {OWN.name}."}
 
 
 def clean() -> Evidence:
@@ -73,6 +87,8 @@ def clean() -> Evidence:
         dead_tasks=0,
         output="",
         has_faults=False,
+        hospital=OWN,
+        others=[OTHER],
     )
 
 
@@ -130,6 +146,7 @@ def entry(attempt: Attempt, number: str) -> dict[str, Any]:
         "sid": attempt.call_sid,
         "attempt": attempt.id,
         "to": number,
+        "from": OWN.from_number,
         "persona": "well" if attempt.ending is Ending.COMPLETE else "red-flag" if attempt.ending else "",
         "status": "completed" if attempt.ending else "no-answer",
         "createdAt": began.isoformat(),
@@ -137,7 +154,10 @@ def entry(attempt: Attempt, number: str) -> dict[str, Any]:
         "answeredAt": (began + timedelta(seconds=5)).isoformat() if attempt.ending else None,
         "endedAt": over.isoformat(),
         "endedBy": "api",
-        "transcript": [advice] if attempt.ending is Ending.ESCALATED else [],
+        "transcript": [
+            *([GREETING] if attempt.ending else []),
+            *([advice] if attempt.ending is Ending.ESCALATED else []),
+        ],
     }
 
 
@@ -233,6 +253,18 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], Evidence]]] = {
     "a wrong answer": (
         "answers",
         lambda e: replace(e, answers=[answer | {"patientsQueried": 3} for answer in e.answers]),
+    ),
+    "rung from another hospital's number": (
+        "own_hospital",
+        lambda e: booked(e, 2, **{"from": OTHER.from_number}),
+    ),
+    "another hospital's name": (
+        "own_hospital",
+        lambda e: booked(e, 0, transcript=[GREETING, GREETING | {"text": f"This is {OTHER.name}."}]),
+    ),
+    "no hospital's name": (
+        "own_hospital",
+        lambda e: booked(e, 0, transcript=[GREETING | {"text": "Good morning."}]),
     ),
     "a name in a log": ("nothing_private_said", lambda e: replace(e, output="calling zephyraa")),
     "a number in a log": ("nothing_private_said", lambda e: replace(e, output="to=%2B12125550100")),

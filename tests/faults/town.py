@@ -60,6 +60,7 @@ _BARS: Sequence[tuple[Mapping[str, object], str]] = (
     ({"phone": None}, "no-number"),
 )
 _WEST = {"general": "America/Chicago", "lakeside": "America/Denver"}
+_NOT_FOR_PATIENTS = (212, 312, 900, 976)  # the hospitals', and numbers that cost extra
 _OWN_TIMES = {8: time(9, 40), 12: time(14, 5), 20: time(20, 10)}
 
 
@@ -152,7 +153,7 @@ def _patient(place: int, hospital: Hospital, persona: Persona, phone: str, rng: 
 
 def _numbers(count: int) -> list[str]:
     """Numbers reserved for fiction: a hundred in each area code, none of a hospital's."""
-    areas = [area for area in range(201, 990) if area % 100 != 11 and area not in (212, 312)]
+    areas = [area for area in range(201, 990) if area % 100 != 11 and area not in _NOT_FOR_PATIENTS]
     numbers = [f"+1{area}55501{last:02d}" for last in range(100) for area in areas]
     if count > len(numbers):
         raise ValueError(f"{count} patients: there are numbers for {len(numbers)}")
