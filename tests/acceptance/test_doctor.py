@@ -343,13 +343,13 @@ class TestCloudTasksHere:
     async def test_a_paused_queue_is_named_and_resumed(self, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setenv("CAREFLOW_QUEUE", "cloud-tasks")
         async with machine(tmp_path, roles=("lab", "tasks", "caller", "pulse", "scheduler")) as one:
-            assert (await one.doctor()).findings("ok", "queue")
+            assert (await one.doctor()).findings("ok", "queues")
             assert one.assembly is not None
             base = one.assembly.settings.cloud_tasks_url
             name = "projects/careflow-local/locations/us-central1/queues/careflow-calls"
             async with httpx.AsyncClient() as http:
                 assert (await http.post(f"{base}/v2/{name}:pause", json={})).is_success
-            finding = (await one.doctor()).failure("queue", "careflow-calls")
+            finding = (await one.doctor()).failure("queues", "careflow-calls")
             assert "PAUSED" in finding["said"]
             await _shell(finding["fix"][0])
             assert (await one.doctor()).status == 0
@@ -376,6 +376,7 @@ class TestFirestoreHere:
         (tmp_path / "data").mkdir()
         told = await Machine(tmp_path / "data", _clock()).doctor()
         assert told.findings("fail", "store")
+        assert not any(one["writes"] for one in told.document["checks"])
         assert told.document["seconds"] < 10
 
 

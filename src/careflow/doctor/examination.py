@@ -15,19 +15,26 @@ LONGEST_SECONDS = 5.0  # of a check, in real time: the chains of checks are at m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question to a set-up. `needs` are names of checks before it; `writes` says what it leaves behind, empty for nothing."""
+    """One question to a set-up.
+
+    `needs` are names of checks before it, none of which has a `when`; `writes` says what it leaves behind, empty for nothing.
+    Where `when` is false there is nothing to ask, and the check is not in the report.
+    """
 
     name: str
     about: str
     run: Callable[[SetUp], AsyncIterator[Finding]]
     needs: tuple[str, ...] = ()
     writes: str = ""
+    when: Callable[[SetUp], bool] = lambda _set_up: True
 
 
 async def examine(set_up: SetUp, checks: Sequence[Check], *, longest: float = LONGEST_SECONDS) -> Report:
     """What all of them find, in their order. `longest` is the time of one check in real seconds."""
     under_way: dict[str, asyncio.Task[Examined]] = {}
     for check in checks:
+        if not check.when(set_up):
+            continue
         needed = {name: under_way[name] for name in check.needs}
         under_way[check.name] = asyncio.create_task(_examined(check, set_up, needed, longest))
     return Report([await one for one in under_way.values()])
@@ -35,7 +42,11 @@ async def examine(set_up: SetUp, checks: Sequence[Check], *, longest: float = LO
 
 def unexamined(checks: Sequence[Check], first: Examined, why: str) -> Report:
     """The report of a set-up of which only `first` can be told, for the reason `why`."""
-    rest = [_result(check, [not_seen(check.name, why)]) for check in checks if check.name != first.check]
+    rest = [
+        _result(check, [not_seen(check.name, why, blocks=True)])
+        for check in checks
+        if check.name != first.check
+    ]
     return Report([first, *rest])
 
 
@@ -96,4 +107,5 @@ def _lacking(check: Check, error: ImportError) -> Finding:
 
 
 def _result(check: Check, findings: Sequence[Finding]) -> Examined:
-    return Examined(check=check.name, about=check.about, writes=check.writes, findings=findings)
+    wrote = "" if any(one.blocks for one in findings) else check.writes
+    return Examined(check=check.name, about=check.about, writes=wrote, findings=findings)

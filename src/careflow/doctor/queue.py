@@ -16,14 +16,8 @@ GOOGLE = "https://cloudtasks.googleapis.com"
 _LATE = timedelta(minutes=10)  # of a task that is due and not delivered
 
 
-async def queue(set_up: SetUp) -> AsyncIterator[Finding]:
-    """Do tasks wait that nobody delivers, and were any given up?"""
-    look = _embedded if set_up.settings.queue == "embedded" else _cloud_tasks
-    async for one in look(set_up):
-        yield one
-
-
-async def _embedded(set_up: SetUp) -> AsyncIterator[Finding]:
+async def embedded(set_up: SetUp) -> AsyncIterator[Finding]:
+    """How many tasks wait in our own queue, and were any given up?"""
     from careflow.backends import Shared, open_carrier
     from careflow.tasks.embedded import EmbeddedQueue
 
@@ -49,7 +43,8 @@ async def _embedded(set_up: SetUp) -> AsyncIterator[Finding]:
         )
 
 
-async def _cloud_tasks(set_up: SetUp) -> AsyncIterator[Finding]:
+async def cloud_tasks(set_up: SetUp) -> AsyncIterator[Finding]:
+    """Are the queues there, do they run with our limits, is anything late?"""
     given = set_up.settings
     base = given.cloud_tasks_url or GOOGLE
     ids = {"calls": given.calls_queue, "rounds": given.rounds_queue}

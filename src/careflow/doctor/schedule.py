@@ -21,6 +21,16 @@ _ENTRIES = 6  # of a job's log: its last attempt, and the slots missed since
 
 async def scheduler(set_up: SetUp) -> AsyncIterator[Finding]:
     """Are the jobs there, enabled, well aimed, and how did each end?"""
+    if set_up.cloud and not set_up.access_token:
+        where = f"--project={set_up.settings.project} --location={set_up.settings.location}"
+        yield not_seen(
+            "scheduler",
+            "needs an access token: --token $(gcloud auth print-access-token)",
+            f"gcloud scheduler jobs list {where}",
+            f"gcloud scheduler jobs describe careflow-morning-rounds {where}",
+            blocks=True,
+        )
+        return
     try:
         found = await _ours(set_up)
     except CareflowError as error:
