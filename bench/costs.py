@@ -1,4 +1,4 @@
-"""What a month costs at list prices: `python -m bench.costs` prints the table of docs/costs.md.
+"""What a month costs at list prices: `python -m bench.costs` prints the tables of docs/costs.md.
 
 Prices are data, each with its source; what is assumed of a hospital and what was counted are arguments. United States, dollars.
 """
@@ -86,19 +86,21 @@ class Documents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """What `python -m bench firestore` counted (docs/measurements.md has the run)."""
+    """What `python -m bench firestore` counted on 2026-11-23 (docs/measurements.md)."""
 
-    round: Documents = Documents(reads=17, writes=6)  # planning and closing it, whoever is in it
+    round: Documents = Documents(reads=16, writes=5)  # planning and closing it, whoever is in it
     planned: Documents = Documents(reads=1.07, writes=1)  # each patient
-    answered: Documents = Documents(reads=105, writes=25, deletes=2)  # a call, with its one attempt
-    unanswered: Documents = Documents(reads=50, writes=12, deletes=2)  # an attempt
-    sweep: Documents = Documents(reads=7)  # and one for each open call
-    idle_hour: Documents = Documents(reads=280)  # one instance of each service
+    answered: Documents = Documents(reads=113, writes=25, deletes=2)  # a call, with its one attempt
+    answered_minutes: float = 1.0  # of that call
+    # Every further one: two processes look every 5 s (caller/watch.py), Pulse renews its lease every 20 s.
+    minute: Documents = Documents(reads=27, writes=3)
+    unanswered: Documents = Documents(reads=56, writes=12, deletes=2)  # an attempt
+    sweep: Documents = Documents(reads=7)  # and a read for each open call
+    idle_hour: Documents = Documents(reads=308)  # one instance of each service
     looks_a_minute: float = 4.0  # reads for each attempt in flight: two Callers, every 30 s
-    answered_minutes: float = 0.9  # the lab's conversation
-    answered_requests: tuple[float, float] = (1.0, 8.0)  # to Pulse; to both Callers
-    unanswered_requests: tuple[float, float] = (1.0, 4.0)
-    log_bytes: float = 1500.0  # a call
+    answered_requests: tuple[float, float] = (1.2, 8.2)  # to Pulse; to both Callers
+    unanswered_requests: tuple[float, float] = (1.07, 4.07)
+    log_bytes: float = 1_000.0  # a call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,7 @@ def documents(hospital: Hospital, counted: Counted) -> Documents:
         counted.round.times(hospital.rounds_a_day * hospital.days)
         .plus(counted.planned.times(hospital.calls))
         .plus(counted.answered.times(hospital.conversations))
+        .plus(counted.minute.times(hospital.conversations * (hospital.minutes - counted.answered_minutes)))
         .plus(counted.unanswered.times(hospital.unanswered))
         .plus(counted.idle_hour.times(24 * hospital.days))
         .plus(counted.sweep.times(sweeps))
@@ -277,9 +280,22 @@ def table(hospital: Hospital, counted: Counted) -> str:
     return "\n".join(rows)
 
 
+def prices() -> str:
+    """The prices as Markdown."""
+    rows = ["| | list price | free | from |", "| --- | --- | --- | --- |"]
+    for name, one in PRICES.items():
+        cents = len(f"{one.dollars:.7f}".rstrip("0").partition(".")[2])
+        dollars = f"{one.dollars:.{max(2, cents)}f}"
+        for_what = f"${dollars} for {one.per:,.0f} {one.unit}"
+        free = f"{_short(one.free)} a {'day' if one.daily else 'month'}" if one.free else ""
+        doubt = "" if one.confirmed else " (u)"
+        rows.append(f"| {name}{doubt} | {for_what} | {free} | {one.source} |")
+    return "\n".join(rows)
+
+
 def _short(amount: float) -> str:
     return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
 if __name__ == "__main__":
-    print(table(Hospital(), Counted()))
+    print(table(Hospital(), Counted()), prices(), sep="\n\n")
