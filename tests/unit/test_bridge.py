@@ -427,22 +427,30 @@ class TestEnds:
             socket.transport.abort()
             assert await hospital.ended() == "lost"
 
-    async def test_half_a_sentence_that_the_broken_socket_cut_off_answers_nothing(
-        self, hospital: Hospital
+    @pytest.mark.parametrize(
+        ("speech", "answers"),
+        [(spoken_by_patient("NO BUT", seconds=60), []), (spoken_by_patient("YES") + [QUIET] * 10, ["YES"])],
+        ids=["half a sentence", "a word and a short silence"],
+    )
+    async def test_only_what_was_said_to_its_end_before_the_socket_broke_is_an_answer(
+        self, hospital: Hospital, speech: list[bytes], answers: list[str]
     ) -> None:
         async with hospital.socket() as socket:
             phone = hospital.phone = Telephone(hospital.clock, socket.send, hospital.trace)
-            phone.answers = {FIRST: spoken_by_patient("NO BUT", seconds=60)}
             await phone.connect()
             live = asyncio.create_task(phone.live())
             hearing = asyncio.create_task(hospital._hear(socket, phone))
             await hospital.until(lambda: phone.heard)
-            await hospital.clock.sleep(1)
+            phone.speaking.extend(speech)
+            began = hospital.clock.now()
+            await hospital.until(
+                lambda: not phone.speaking or (hospital.clock.now() - began).total_seconds() > 1
+            )
             live.cancel()
             hearing.cancel()
             socket.transport.abort()
             assert await hospital.ended() == "lost"
-        assert hospital.talks[0].answers == []
+        assert hospital.talks[0].answers == answers
 
     async def test_a_red_flag_in_the_last_words_before_the_socket_broke_is_heard(
         self, hospital: Hospital

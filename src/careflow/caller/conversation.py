@@ -343,7 +343,7 @@ class Conversation:
             if closed.code == SERVICE_RESTART:
                 raise Left from closed
             if closed.code not in NORMAL_CLOSURES:
-                await self._hearing.last_words(cut_off=True)
+                await self._hearing.last_words(cut_off=self._hearing.in_mid_word)
                 raise StreamLost from closed
             await self._gone()  # a stream whose `stop` was forgotten
 

@@ -51,6 +51,11 @@ class Endpointer:
     def speaking(self) -> bool:
         return self._speaking
 
+    @property
+    def voiced(self) -> bool:
+        """Whether any of the last few frames was voiced: in speech, that a word is not over yet."""
+        return any(self._recent)
+
     def feed(self, timestamp_ms: int, duration_ms: int, level: float, *, prompt_playing: bool) -> list[Edge]:
         """The edges at this frame, in order. `prompt_playing` says whether our own voice is in the patient's ear now."""
         voiced = self._is_voiced(level, duration_ms)

@@ -171,6 +171,11 @@ class Hearing:
         """Whether an answer is being spoken, or its words are awaited."""
         return not self.counts.deaf and self._utterances.pending
 
+    @property
+    def in_mid_word(self) -> bool:
+        """Whether the patient was speaking in the very last moment."""
+        return self._endpointer.speaking and self._endpointer.voiced
+
     def new_prompt(self) -> None:
         """A prompt begins: what was said before it does not answer it."""
         self._utterances.new_prompt()
