@@ -167,9 +167,8 @@ def _google_has_no_such_project(settings: Settings) -> Iterator[Problem]:
 
 # --- a process that serves ---------------------------------------------------------------------------------------
 
-_OF_KEYS = frozenset(
-    {"pulse", "caller", "tasks", "scheduler"}
-)  # they believe its tokens, or sign them for whoever asks
+_AGENTS = frozenset({"pulse", "caller"})
+_ASK_NOBODY = frozenset({"tasks", "scheduler"})
 
 
 def _a_door_without_a_lock_is_private(settings: Settings, roles: frozenset[str]) -> Iterator[Problem]:
@@ -183,11 +182,23 @@ def _a_door_without_a_lock_is_private(settings: Settings, roles: frozenset[str])
 
 def _local_keys_stay_on_this_machine(settings: Settings, roles: frozenset[str]) -> Iterator[Problem]:
     local = settings.oidc_issuer == LOCAL_ISSUER and not settings.oidc_jwks
-    if local and roles & _OF_KEYS and not is_loopback(settings.host):
+    if local and roles & _AGENTS and not roles & _ASK_NOBODY and not is_loopback(settings.host):
         yield Problem(
             ("host", "oidc_issuer", "oidc_jwks"),
             f"{settings.host!r} is open to other machines, and the tokens are of this directory's own key; set it to 127.0.0.1,"
             f" or CAREFLOW_OIDC_ISSUER to {GOOGLE_ISSUER}",
+        )
+
+
+def _who_signs_for_everybody_stays_on_this_machine(
+    settings: Settings, roles: frozenset[str]
+) -> Iterator[Problem]:
+    if roles & _ASK_NOBODY and not is_loopback(settings.host):
+        named = " and ".join(sorted(roles & _ASK_NOBODY))
+        yield Problem(
+            ("host",),
+            f"{settings.host!r} is open to other machines, and {named} would send requests with our tokens for whoever asks;"
+            " set it to 127.0.0.1",
         )
 
 
@@ -309,6 +320,7 @@ _ALWAYS: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
 _SERVING: tuple[Callable[[Settings, frozenset[str]], Iterator[Problem]], ...] = (
     _a_door_without_a_lock_is_private,
     _local_keys_stay_on_this_machine,
+    _who_signs_for_everybody_stays_on_this_machine,
     _production_phones_patients,
     _the_lab_is_not_for_google,
     _twilio_is_told_https,

@@ -191,7 +191,14 @@ def test_what_is_meant_to_run_is_not_refused(monkeypatch: pytest.MonkeyPatch, na
         (CLOUD, LOCAL_ISSUER, "pulse", "CAREFLOW_OIDC_ISSUER", "on Cloud Run tokens are Google's"),
         ({}, {"CAREFLOW_HOST": "0.0.0.0"}, "pulse", "CAREFLOW_HOST", "open to other machines"),
         ({}, {"CAREFLOW_HOST": "::"}, "caller", "CAREFLOW_HOST", "open to other machines"),
-        # these two sign a token for whoever asks
+        # these two send requests with our tokens for whoever asks
+        (
+            {"CAREFLOW_OIDC_JWKS": "https://keys.example/"},
+            {"CAREFLOW_HOST": "0.0.0.0"},
+            "scheduler",
+            "CAREFLOW_HOST",
+            "for whoever asks",
+        ),
         ({}, {"CAREFLOW_HOST": "0.0.0.0"}, "scheduler", "CAREFLOW_HOST", "open to other machines"),
         ({}, {"CAREFLOW_HOST": "0.0.0.0"}, "tasks", "CAREFLOW_HOST", "open to other machines"),
         ({}, {"CAREFLOW_OIDC_ISSUER": "https://issuer.example"}, "pulse", "CAREFLOW_OIDC_JWKS", "not set"),
