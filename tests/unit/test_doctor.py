@@ -7,6 +7,7 @@ import base64
 import json
 import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -537,6 +538,14 @@ HOSPITAL = Hospital(
     time_zone="America/New_York",
     round_hours=(8, 12, 20),
 )
+MORNING = Trigger(
+    schedule_hour=8,
+    time_zone="America/New_York",
+    trigger_type="scheduled",
+    source="test",
+    environment="local",
+    hospital_id="default",
+)
 
 
 def test_a_roster_is_judged_by_who_may_be_phoned_and_when(tmp_path: Path) -> None:
@@ -550,15 +559,7 @@ def test_a_roster_is_judged_by_who_may_be_phoned_and_when(tmp_path: Path) -> Non
 
 
 def test_a_round_that_reached_few_is_told() -> None:
-    wanted = Trigger(
-        schedule_hour=8,
-        time_zone="America/New_York",
-        trigger_type="scheduled",
-        source="test",
-        environment="local",
-        hospital_id="default",
-    )
-    round_ = round_for(wanted, NOW, (8, 12, 20))
+    round_ = round_for(MORNING, NOW, (8, 12, 20))
     most = {
         ("ended", "unreachable", "failed"): 6,
         ("ended", "completed", ""): 4,
@@ -575,25 +576,28 @@ class TestTheLedgersRounds:
         one.clock = VirtualClock(now)
         return [finding async for finding in rounds.rounds(one)]
 
-    async def test_a_round_that_did_not_come_is_made_up_for(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("began", "consent", "level"),
+        [(True, True, Level.FAIL), (False, True, Level.WARN), (True, False, None)],
+    )
+    async def test_a_round_that_did_not_come_is_made_up_for(
+        self, tmp_path: Path, began: bool, consent: bool, level: Level | None
+    ) -> None:
         store = await SqliteStore.open(tmp_path)
-        await store.put_patients([resident()])
+        await store.put_patients([resident(consent=consent)])
+        if began:
+            before = await store.open_round(round_for(MORNING, NOW - timedelta(days=1), (8, 12, 20)))
+            assert await store.update_round(replace(before, closed_at=before.window_end))
         await store.close()
         found = await self.found(tmp_path, NOW + timedelta(hours=1))
-        (missing,) = [one for one in found if one.level is Level.FAIL]
-        assert missing.fix == ("careflow rounds run --hour 8 --hospital default",)
+        missing = [one for one in found if "did not come" in one.said]
+        assert [one.level for one in missing] == ([level] if level else [])
+        if level:
+            assert missing[0].fix == ("careflow rounds run --hour 8 --hospital default",)
 
     async def test_a_round_that_nobody_closed_is_told(self, tmp_path: Path) -> None:
         store = await SqliteStore.open(tmp_path)
-        wanted = Trigger(
-            schedule_hour=8,
-            time_zone="America/New_York",
-            trigger_type="scheduled",
-            source="test",
-            environment="local",
-            hospital_id="default",
-        )
-        opened = await store.open_round(round_for(wanted, NOW, (8, 12, 20)))
+        opened = await store.open_round(round_for(MORNING, NOW, (8, 12, 20)))
         await store.close()
         found = await self.found(tmp_path, opened.window_end + timedelta(hours=3))
         (unclosed,) = [one for one in found if one.level is Level.FAIL]

@@ -13,9 +13,10 @@ from careflow.doctor.findings import Finding, doubtful, well, wrong
 from careflow.doctor.ledger import hospitals
 from careflow.doctor.set_up import SetUp
 from careflow.ports import Store
-from careflow.pulse.overdue import Limits, expected_rounds, overdue_alerts
+from careflow.pulse.overdue import Limits, expected_rounds, overdue_alerts, would_be_phoned
 
 _LATEST = 6  # rounds: two days
+_LOOKED_AT = 1000  # patients: whether somebody is due
 _MANY = 0.5  # of a round's calls that ended unreachable or failed
 
 
@@ -64,23 +65,28 @@ async def _missing(opened: Store, hospital: Hospital, limits: Limits, set_up: Se
         now=set_up.clock.now(),
         grace=limits.round_grace,
     )
-    found = []
-    for round_ in expected:
-        if await opened.round(hospital.id, round_.id) is None and await opened.candidates(
-            hospital.id, round_.schedule_hour, limit=1
-        ):
-            found.append(  # noqa: PERF401 - each is a sentence
-                wrong(
-                    round_.id,
-                    "the round did not come, though its hour is over and patients are there",
-                    "Its job did not run, or did not reach this Pulse: the findings about the jobs say which. Until"
-                    f" {round_.window_end:%H:%M} UTC it can still be made up for.",
-                    set_up.remedies.careflow(
-                        "rounds", "run", "--hour", str(round_.schedule_hour), "--hospital", hospital.id
-                    ),
-                )
-            )
-    return found
+    began = bool(await opened.rounds(hospital.id, limit=1))
+    missing = [one for one in expected if await opened.round(hospital.id, one.id) is None]
+    return [_absent(one, set_up, began) for one in missing if await _somebody_is_due(opened, one)]
+
+
+async def _somebody_is_due(opened: Store, round_: Round) -> bool:
+    page = await opened.candidates(round_.hospital_id, round_.schedule_hour, limit=_LOOKED_AT)
+    return any(would_be_phoned(round_, one) for one in page)
+
+
+def _absent(round_: Round, set_up: SetUp, began: bool) -> Finding:
+    """A round that should be there; a doubt as long as the hospital never had one, for it may have come to be today."""
+    remedy = set_up.remedies.careflow(
+        "rounds", "run", "--hour", str(round_.schedule_hour), "--hospital", round_.hospital_id
+    )
+    return (wrong if began else doubtful)(
+        round_.id,
+        "the round did not come, though its hour is over and somebody is due",
+        "Its job did not run, or did not reach this Pulse: the findings about the jobs say which. Until"
+        f" {round_.window_end:%H:%M} UTC it can still be made up for.",
+        remedy,
+    )
 
 
 async def _ended(opened: Store, round_: Round, limits: Limits, set_up: SetUp) -> Sequence[Finding]:

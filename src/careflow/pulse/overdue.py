@@ -87,7 +87,8 @@ def overdue_alerts(alerts: Sequence[Alert], now: datetime, limits: Limits) -> Se
     return [of_kind for kind in AlertKind if (of_kind := [one for one in late if one.kind is kind])]
 
 
-def _would_be_phoned(round_: Round, candidate: Candidate) -> bool:
+def would_be_phoned(round_: Round, candidate: Candidate) -> bool:
+    """Whether planning the round at its hour would give this patient a call to make."""
     try:
         call = plan(round_, candidate.patient, round_.window_start, do_not_call=candidate.do_not_call)
     except Exception:  # noqa: BLE001 - a record that cannot be planned with is phoned by no round (planning.py)
@@ -160,7 +161,7 @@ class Overdue:
         while page := await self._store.candidates(
             round_.hospital_id, round_.schedule_hour, after=after, limit=self._batch
         ):
-            if any(_would_be_phoned(round_, one) for one in page):
+            if any(would_be_phoned(round_, one) for one in page):
                 return True
             after = page[-1].patient.id
         return False
