@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from bridge_kit import MORNING, FakeListening, FakeSpeech, spoken_by_patient
-from careflow.caller.hearing import Hearing, HearingConfig
+from careflow.caller.hearing import Hearing, HearingConfig, HearingCounts, Utterances
 from careflow.caller.media_protocol import Media
 from careflow.clock import Pace, VirtualClock
 from careflow.core.conversation import DeafNow, Event, Heard
@@ -106,3 +107,13 @@ async def test_the_old_session_s_end_does_not_count_as_deafness() -> None:
         assert isinstance(ear.speech.listenings[0], FakeListening)
         assert ear.speech.closed == 1
         assert DeafNow() not in ear.told
+
+
+def test_half_a_sentence_that_is_never_understood_is_no_missed_answer() -> None:
+    """The question is asked again anyway, and with each miss the patient has one try less."""
+    utterances = Utterances(timedelta(seconds=8), HearingCounts())
+    utterances.started()
+    half = utterances.ended(is_cut=True)
+    assert half is not None
+    assert utterances.pending, "its words are waited for: a red flag may be in them"
+    assert utterances.give_up(half) == []
