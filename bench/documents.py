@@ -50,14 +50,20 @@ class Part:
         ]
 
     def lines(self) -> list[str]:
-        """The largest shares, by who used them, for what, through which method of the store."""
-        shares = list(self.used.by("service", "cause", "method").items())[:SHOWN]
-        listed = "; ".join(
-            f"{service} {cause} {method} "
+        """Who used it; and the largest shares, by who, for what, through which method of the store."""
+        return [
+            f"{self.what}: {self._listed(*names)}"
+            for names in (("service",), ("service", "cause", "method"))
+            if self.used.documents
+        ]
+
+    def _listed(self, *names: str) -> str:
+        shares = list(self.used.by(*names).items())[:SHOWN]
+        return "; ".join(
+            f"{' '.join(who)} "
             + ", ".join(f"{count / self.among:.3g} {kind}" for kind, count in kinds.items())
-            for (service, cause, method), kinds in shares
+            for who, kinds in shares
         )
-        return [f"{self.what}: {listed}"] if listed else []
 
 
 def measure(folder: Path, emulator: str) -> tuple[list[Figure], list[str]]:

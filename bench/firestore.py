@@ -22,6 +22,7 @@ from careflow.errors import CareflowError
 from careflow.lab.firestore_emulator import EmulatorMissing, running_emulator
 
 SIZES = (1_000, 10_000)
+OFTEN = 1_000  # larger rounds are planned once: the emulator needs minutes
 LIFECYCLES = 100
 IN_FLIGHT = (1, 10)
 
@@ -58,7 +59,7 @@ def _planning(folder: Path, emulator: str, repeat: int, sizes: Sequence[int]) ->
         tasks = stack.enter_context(serve("tasks", home, {"CAREFLOW_QUEUE": "cloud-tasks"}))
         for size in sizes:
             took: dict[str, list[float]] = {side: [] for side in ("sqlite", *names)}
-            for _ in range(repeat):
+            for _ in range(repeat if size <= OFTEN else 1):
                 for side, seconds in took.items():
                     seconds.append(
                         _seconds(folder, "bench.planning_cloud", side, str(size), emulator, tasks.url)
