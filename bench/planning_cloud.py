@@ -11,6 +11,7 @@ The same `Planner` on the same roster, from the trigger to the stored answer. SI
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 import uuid
@@ -124,15 +125,15 @@ async def cloud(place: Place) -> float:
 
 
 async def bare(place: Place) -> float:
-    import os
-
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.firestore import AsyncClient
 
     os.environ["FIRESTORE_EMULATOR_HOST"] = place.emulator  # the one way to tell this client
     client = AsyncClient(project=place.project, credentials=AnonymousCredentials())
-    document = dict.fromkeys(("callId", "roundId", "patientId", "hospitalId", "state", "tally"), "x" * 20)
-    document |= dict.fromkeys(("dueAt", "notAfter", "createdAt"), EIGHT_FIFTEEN)  # type: ignore[dict-item]
+    document: dict[str, object] = {
+        **dict.fromkeys(("callId", "roundId", "patientId", "hospitalId", "state", "tally"), "x" * 20),
+        **dict.fromkeys(("dueAt", "notAfter", "createdAt"), EIGHT_FIFTEEN),
+    }
     began = time.perf_counter()
     for start in range(0, place.size, BATCH_OF_CLIENT):
         batch = client.batch()
