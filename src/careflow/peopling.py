@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from careflow.errors import StoreError
 from careflow.lab.fleet import assign_personas
 from careflow.lab.personas import Subscriber
 from careflow.ports import Clock, Store
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 ROSTER_POLL_SECONDS = 2.0
 REAL_POLL_SECONDS = 0.5  # at the least: a virtual clock that runs fast must not ask the store all the time
 LAB_SEED = 8  # decides which of the lab's patients behaves how
+
+_log = logging.getLogger(__name__)
 
 
 async def people_lab(store: Store, lab: Lab, seed: int) -> None:
@@ -56,11 +60,16 @@ def _kept(present: Subscriber | None, wanted: Subscriber) -> Subscriber:
 
 
 async def keep_lab_peopled(store: Store, lab: Lab, clock: Clock, seed: int) -> None:
-    """`people_lab` now and whenever the roster changes, until cancelled."""
+    """`people_lab` now and whenever the roster changes, until cancelled. A store that is away for a while is waited for:
+    the telephones go on ringing.
+    """
     seen: Mapping[str, int] = {}
     while True:
-        present = {hospital: await store.roster_revision(hospital) for hospital in await store.hospitals()}
-        if present != seen:
-            await people_lab(store, lab, seed)
-            seen = present
+        try:
+            present = {one: await store.roster_revision(one) for one in await store.hospitals()}
+            if present != seen:
+                await people_lab(store, lab, seed)
+                seen = present
+        except StoreError as error:
+            _log.warning("the lab cannot see the roster now (%s)", type(error).__name__)
         await asyncio.gather(clock.sleep(ROSTER_POLL_SECONDS), asyncio.sleep(REAL_POLL_SECONDS))
