@@ -79,6 +79,10 @@ class Deployment(ABC):
     async def _addresses(self, stack: AsyncExitStack) -> Mapping[str, Any]:
         """Settings that say where everything is; what must run before the processes is begun on the stack."""
 
+    async def _surroundings(self, stack: AsyncExitStack) -> Mapping[str, str]:
+        """What the processes' environment says otherwise than the settings of the test."""
+        return {}
+
     @abstractmethod
     async def _begin(self, environment: dict[str, str]) -> None:
         """Start every process, in this environment."""
@@ -110,6 +114,7 @@ class Deployment(ABC):
             self._settings = load_settings(**chosen)
             environment = {k: v for k, v in os.environ.items() if not k.startswith("CAREFLOW_")}
             environment |= {variable(name): str(value) for name, value in chosen.items()}
+            environment |= await self._surroundings(stack)
             self._store = await open_store(self.settings)
             stack.push_async_callback(self._store.close)
             http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=2))

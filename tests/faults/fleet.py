@@ -22,6 +22,7 @@ from load_balancer import LoadBalancer
 
 SPEED = 20.0  # virtual seconds a real second, at the most
 MOST = 3  # instances of a role
+NETWORK = "network"
 _CHILD = Path(__file__).with_name("instance_child.py")
 
 
@@ -29,6 +30,7 @@ class Fleet(Deployment):
     """The lab, `callers` Callers and `pulses` Pulses. `chosen` are settings of all of them, e.g. the store.
 
     With `twilio` as many more Callers take what Twilio sends, and the others only what Pulse asks, as on Cloud Run.
+    Between them and the Firestore emulator is a network that can be down, the role "network".
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Fleet(Deployment):
         self.twilio = LoadBalancer(Random(3)) if twilio else self.caller
         self._balancers = {"caller": self.caller, "pulse": self.pulse, "twilio": self.twilio}
         self._sizes = {"caller": callers, "pulse": pulses, "twilio": twilio}
+        self._network = LoadBalancer(Random(5))
         self._made: Counter[str] = Counter()
         self._rng = rng or Random(4)
         self._environment: dict[str, str] = {}
@@ -68,6 +71,16 @@ class Fleet(Deployment):
             "lab_port": lab_port,
             "tasks_port": tasks_port,
         }
+
+    async def _surroundings(self, stack: AsyncExitStack) -> Mapping[str, str]:
+        if not self.settings.firestore_emulator:
+            return {}
+        await stack.enter_async_context(self._network.running())
+        self._connect()
+        return {variable("firestore_emulator"): f"127.0.0.1:{self._network.port}"}
+
+    def _connect(self) -> None:
+        self._network.add(NETWORK, int(self.settings.firestore_emulator.rpartition(":")[2]))
 
     async def _begin(self, environment: dict[str, str]) -> None:
         self._environment = environment
@@ -140,6 +153,9 @@ class Fleet(Deployment):
 
     async def down(self, role: str, *, gently: bool = False) -> str:
         """Kill or stop any instance of the role; one that is stopped while it is the only one is followed by another first."""
+        if role == NETWORK:
+            self._network.cut(NETWORK)
+            return NETWORK
         if gently and len(self._of(role)) == 1:
             await self.start(self._fresh(role), role)
         name = self._rng.choice(self._of(role))
@@ -155,6 +171,9 @@ class Fleet(Deployment):
 
     async def back(self, name: str, successors: int = 1) -> None:
         """Start as many in its place as leave one at least of its role and `MOST` at most."""
+        if name == NETWORK:
+            self._connect()
+            return
         role = name.partition("-")[0]
         there = len(self._of(role))
         for _ in range(min(max(successors, 1 - there), MOST - there)):

@@ -18,7 +18,16 @@ MOMENTS = ("created", "created", "created", "initiated", "ringing", "in-progress
 ENOUGH = 15  # entries of any kind, when the moment does not come
 
 AGENTS = (("pulse",), ("caller",), ("pulse",), ("caller",), ("pulse", "caller"))
-SERVICES = (("pulse",), ("twilio",), ("caller",), ("twilio",), ("pulse", "twilio"), ("caller", "twilio"))
+NETWORK = ("network",)  # to the store: it is only cut
+SERVICES = (
+    ("pulse",),
+    ("twilio",),
+    ("caller",),
+    ("twilio",),
+    ("pulse", "twilio"),
+    ("caller", "twilio"),
+    NETWORK,
+)
 WHOLE = (("up",),)
 
 
@@ -76,7 +85,7 @@ def plan_kills(
                 rng.choice((1, 2, 3)),
                 delay,
                 pause,
-                gently=several and rng.random() < 1 / 3,
+                gently=several and struck != NETWORK and rng.random() < 1 / 3,
                 successors=rng.choice((0, 1, 1, 1, 2)) if several else 1,
                 after=round(rng.uniform(0.5, 1.5) * every),
             )

@@ -68,7 +68,7 @@ async def deployment_for(kind: int, folder: Path, seed: int) -> AsyncIterator[De
         )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", range(SEED, SEED + TRIALS))
 async def test_whoever_is_killed_nobody_is_lost_and_nobody_phoned_twice(seed: int, tmp_path: Path) -> None:
     kind = seed % 4

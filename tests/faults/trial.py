@@ -22,7 +22,7 @@ from faults.kills import Kill, Killed, kill_all
 from faults.people import HOSPITAL, People, people
 
 SPEED = 60.0  # virtual seconds a real second while somebody is on the telephone
-CLOSE_SECONDS = 150.0  # real ones, in which a round must come to its end
+CLOSE_SECONDS = 300.0  # real ones, in which a round must come to its end
 PAGE = 1000
 AT_ONCE = 32  # reads of the store
 

@@ -30,7 +30,7 @@ class LoadBalancer:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._instances: dict[str, int] = {}
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, asyncio.StreamWriter] = {}
         self.port = 0
 
     @property
@@ -43,6 +43,13 @@ class LoadBalancer:
 
     def remove(self, name: str) -> None:
         self._instances.pop(name, None)
+
+    def cut(self, name: str) -> None:
+        """Remove the instance and break every connection to it, as a network that fails."""
+        self.remove(name)
+        for connection, writer in self._open.items():
+            if connection.instance == name:
+                writer.transport.abort()
 
     def holding(self, path: str) -> list[str]:
         """The instances with an open connection that began with a request of this path, one for each connection."""
@@ -75,12 +82,12 @@ class LoadBalancer:
             except (OSError, TimeoutError):
                 continue
             connection = Connection(name, first.partition(b"\r\n")[0].decode("latin-1"))
-            self._open.add(connection)
+            self._open[connection] = writer
             try:
                 requests.write(first)
                 await asyncio.gather(_pipe(reader, requests), _pipe(answers, writer))
             finally:
-                self._open.discard(connection)
+                del self._open[connection]
                 requests.close()
             return
 
