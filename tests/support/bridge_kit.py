@@ -159,6 +159,7 @@ class FakeDesk:
         self.stored = stored or attempt()
         self.token = TOKEN
         self.alert_seconds = 0.0
+        self.save_seconds = 0.0
         self.refusals: deque[str] = deque()
         self.ends: list[object] = []
         self.kept_at: list[datetime] = []
@@ -184,6 +185,7 @@ class FakeDesk:
 
     async def checkpoint(self, attempt_id: str, text: str, *, stream: int) -> bool:
         self._refuse("checkpoint")
+        await self.clock.sleep(self.save_seconds)
         self.trace.append(("saved", text))
         return True
 

@@ -382,6 +382,18 @@ class TestTrouble:
             phone.answers = {FIRST: "1", SECOND: "2"}
             assert await hospital.ended() is Ending.COMPLETE
 
+    async def test_a_store_that_does_not_answer_leaves_no_patient_in_silence(
+        self, hospital: Hospital
+    ) -> None:
+        hospital.desk.save_seconds = 60
+        async with hospital.call() as phone:
+            phone.answers = {FIRST: "1"}
+            await hospital.until(lambda: FIRST in [text for text, _ in phone.heard])
+            asked_at = hospital.clock.now()
+            await hospital.until(lambda: SECOND in [text for text, _ in phone.heard])
+            assert (hospital.clock.now() - asked_at).total_seconds() < 10
+        assert not [item for item in hospital.trace if isinstance(item, tuple) and item[0] == "saved"]
+
     async def test_words_are_heard_however_much_else_there_is_to_do(self) -> None:
         hospital = Hospital()
         hospital.config = replace(hospital.config, conversation=ConversationConfig(inbox_events=0))

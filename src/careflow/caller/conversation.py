@@ -66,10 +66,10 @@ class StreamLost(Left):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationConfig:
-    """`alert_seconds` is how long a prompt waits for its alert to become durable, `record_seconds` how long the end is tried,
-    `speaking_on_seconds` how much longer an answer may take that was begun in time, `lost_seconds` how long after a broken
-    socket the desk is told, `keep_seconds` how often the desk is reminded that somebody holds the conversation, and
-    `quiet_seconds` how long a handover waits for the patient to finish speaking.
+    """`alert_seconds` is how long a prompt waits for its alert to become durable, `save_seconds` how long for a checkpoint,
+    `record_seconds` how long the end is tried, `speaking_on_seconds` how much longer an answer may take that was begun in
+    time, `lost_seconds` how long after a broken socket the desk is told, `keep_seconds` how often the desk is reminded that
+    somebody holds the conversation, and `quiet_seconds` how long a handover waits for the patient to finish speaking.
     """
 
     hearing: HearingConfig = field(default_factory=HearingConfig)
@@ -80,6 +80,7 @@ class ConversationConfig:
     keep_seconds: float = 10.0
     quiet_seconds: float = 2.0
     save_tries: int = 2
+    save_seconds: float = 3.0
     record_seconds: float = 60.0
     inbox_events: int = 256
     say_tries: int = 2
@@ -463,19 +464,32 @@ class Conversation:
                 delay = min(delay * 2, 30.0)
 
     async def _save(self) -> None:
+        """Store where the dialogue is, if that does not take long: the patient is waiting."""
         if self._unstored:
             return  # a checkpoint says that its alerts are stored: a resume must raise this one again
+        saving = asyncio.ensure_future(self._saved())
+        timer = asyncio.ensure_future(self._clock.sleep(self._config.save_seconds))
+        try:
+            await asyncio.wait({saving, timer}, return_when=asyncio.FIRST_COMPLETED)
+            if saving.done() and saving.result():
+                return
+        finally:
+            saving.cancel()
+            timer.cancel()
+        # A resume would ask the last question again; that is better than silence now.
+        log.error("checkpoint not stored", attempt_id=self._attempt.id)
+
+    async def _saved(self) -> bool:
         for _ in range(self._config.save_tries):
             try:
                 await self._desk.checkpoint(
                     self._attempt.id, self._talk.checkpoint(), stream=self._stream_number
                 )
                 self._said_so_at = self._clock.now()
-                return
+                return True
             except StoreUnavailable:
                 await self._clock.sleep(0.2)
-        # A resume would ask the last question again; that is better than silence now.
-        log.error("checkpoint not stored", attempt_id=self._attempt.id)
+        return False
 
     async def _finish(self, finished: Finished) -> None:
         self._finished = finished
