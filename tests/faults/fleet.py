@@ -23,6 +23,7 @@ from load_balancer import LoadBalancer
 SPEED = 20.0  # virtual seconds a real second, at the most
 MOST = 3  # instances of a role
 NETWORK = "network"
+RECONNECT_SECONDS = 2.0  # what a client of Firestore may take to notice that it is back
 _CHILD = Path(__file__).with_name("instance_child.py")
 
 
@@ -56,7 +57,7 @@ class Fleet(Deployment):
         self._rng = rng or Random(4)
         self._environment: dict[str, str] = {}
         self._listing: set[asyncio.Task[None]] = set()
-        self._stopping = 0
+        self._at_real_pace = 0
 
     _while_starting = 1 / 2  # the others serve
 
@@ -94,8 +95,8 @@ class Fleet(Deployment):
         return not all(self._of(role) for role, size in self._sizes.items() if size)
 
     def _pace(self) -> Pace:
-        # Cloud Run's ten seconds are real ones.
-        return Pace(speed=1.0, step=0.1) if self._stopping else super()._pace()
+        # The ten seconds that Cloud Run gives are real ones, and so is the patience of gRPC.
+        return Pace(speed=1.0, step=0.1) if self._at_real_pace else super()._pace()
 
     def _of(self, role: str) -> list[str]:
         return [name for name in self.units if name.startswith(f"{role}-")]
@@ -137,11 +138,11 @@ class Fleet(Deployment):
         unit = self.units.pop(name)
         if unlisted:
             self._unlist(name)
-        self._stopping += 1
+        self._at_real_pace += 1
         try:
             stopped = await unit.terminate()
         finally:
-            self._stopping -= 1
+            self._at_real_pace -= 1
         self._unlist(name)
         return stopped
 
@@ -154,6 +155,7 @@ class Fleet(Deployment):
     async def down(self, role: str, *, gently: bool = False) -> str:
         """Kill or stop any instance of the role; one that is stopped while it is the only one is followed by another first."""
         if role == NETWORK:
+            self._at_real_pace += 1
             self._network.cut(NETWORK)
             return NETWORK
         if gently and len(self._of(role)) == 1:
@@ -173,6 +175,8 @@ class Fleet(Deployment):
         """Start as many in its place as leave one at least of its role and `MOST` at most."""
         if name == NETWORK:
             self._connect()
+            await asyncio.sleep(RECONNECT_SECONDS)
+            self._at_real_pace -= 1
             return
         role = name.partition("-")[0]
         there = len(self._of(role))

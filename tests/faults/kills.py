@@ -76,6 +76,8 @@ def plan_kills(
         # Most gaps that matter are of milliseconds; some are not.
         delay = rng.choice((0.0, rng.uniform(0, 0.01), rng.uniform(0, 0.05), rng.uniform(0, 0.5)))
         pause = rng.choice((0.0, 0.0, rng.uniform(0, 15), rng.uniform(15, 90)))
+        if struck == NETWORK:
+            pause /= 10  # seconds of real pace
         if place == 0 and rng.random() < 0.5:
             struck, moment, delay = roles[0], PLANNING, rng.uniform(0, 0.03)
         kills.append(
