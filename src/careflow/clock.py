@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from careflow.instants import micros, of_micros
 from careflow.ports import Clock
 
 
@@ -122,7 +123,7 @@ class _Published:
     def create(cls, path: Path, start: datetime) -> _Published:
         # In place: cutting the file short would kill, with SIGBUS, whoever follows it.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
-            file.write(struct.pack("<q", _micros(start)))
+            file.write(struct.pack("<q", micros(start)))
         return cls(path)
 
     @classmethod
@@ -130,11 +131,10 @@ class _Published:
         return cls(path)
 
     def write(self, moment: datetime) -> None:
-        self._map[0:8] = struct.pack("<q", _micros(moment))
+        self._map[0:8] = struct.pack("<q", micros(moment))
 
     def read(self) -> datetime:
-        micros: int = struct.unpack("<q", self._map[0:8])[0]
-        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+        return of_micros(struct.unpack("<q", self._map[0:8])[0])
 
 
 def published_time(path: Path) -> datetime | None:
@@ -143,10 +143,6 @@ def published_time(path: Path) -> datetime | None:
         return _Published.open(path).read()
     except (OSError, ValueError):
         return None
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 async def wait_until(clock: Clock, seconds: float, done: asyncio.Event) -> bool:

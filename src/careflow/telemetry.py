@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import structlog
 
 from careflow.core.checkins import Alert
+from careflow.instants import rfc3339
 from careflow.ports import Clock
 
 FIELDS = frozenset(
@@ -141,7 +142,7 @@ def _processors(component: str, clock: Clock | None) -> list[structlog.typing.Pr
             "component": component,
         }
         if clock is not None:
-            formed["time"] = clock.now().isoformat().replace("+00:00", "Z")
+            formed["time"] = rfc3339(clock.now())
         if error is True:
             error = sys.exc_info()[1]
         if isinstance(error, BaseException):

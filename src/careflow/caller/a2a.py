@@ -8,7 +8,7 @@ of this process only (reference/a2a section 5).
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 from a2a.helpers import get_data_parts, new_data_part
@@ -49,12 +49,12 @@ from careflow.a2a_tasks import StoredTasks, message_of, page_size
 from careflow.caller.attempts import AttemptDesk
 from careflow.caller.watch import Watch
 from careflow.core.attempts import Attempt, AttemptState, Disposition
+from careflow.instants import micros
 from careflow.ports import AttemptOrder, Began, Store
 
 RETRY_AFTER_SECONDS = 5
 
 _Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$")]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Order(BaseModel):
@@ -285,19 +285,19 @@ def _asked_for(params: ListTasksRequest, attempt: Attempt) -> bool:
 
 
 def _order(attempt: Attempt) -> tuple[int, str]:
-    return -((_stamp(attempt) - _EPOCH) // timedelta(microseconds=1)), attempt.id
+    return -micros(_stamp(attempt)), attempt.id
 
 
 def _page_token(attempt: Attempt) -> str:
-    micros, attempt_id = _order(attempt)
-    return f"{-micros}.{attempt_id}"
+    stamp, attempt_id = _order(attempt)
+    return f"{-stamp}.{attempt_id}"
 
 
 def _position(token: str) -> tuple[int, str]:
-    micros, _, attempt_id = token.partition(".")
-    if not micros.isdecimal() or len(micros) > 20 or not attempt_id:
+    stamp, _, attempt_id = token.partition(".")
+    if not stamp.isdecimal() or len(stamp) > 20 or not attempt_id:
         raise InvalidParamsError(message="pageToken: must be the nextPageToken of an earlier answer")
-    return -int(micros), attempt_id
+    return -int(stamp), attempt_id
 
 
 def caller_card(url: str, version: str, scripts: frozenset[str]) -> AgentCard:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from datetime import UTC
 
 import httpx
 from a2a.client import Client, ClientConfig, create_client
@@ -33,6 +32,7 @@ from a2a.utils.errors import (
 )
 
 from careflow.errors import ProviderError
+from careflow.instants import rfc3339
 from careflow.ports import AttemptOrder, AttemptView, Clock, Tokens
 
 # A server pings every 15 s (reference/a2a section 2): three missed pings mean a dead one.
@@ -168,7 +168,7 @@ def _message(order: AttemptOrder) -> Message:
                     "hospitalId": order.hospital_id,
                     "patientId": order.patient_id,
                     "script": order.script,
-                    "notAfter": order.not_after.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+                    "notAfter": rfc3339(order.not_after),
                 }
             )
         ],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from careflow.core.rounds import Execution
+from careflow.instants import rfc3339
 from careflow.ports import Store
 
 SERVICE = "careflow-agent"  # the seed's name of Pulse's Cloud Run service
@@ -16,7 +17,7 @@ def log_entry(execution: Execution, project: str, location: str) -> dict[str, An
     return {
         "logName": f"projects/{project}/logs/run.googleapis.com%2Fstderr",
         "insertId": execution.id,
-        "timestamp": execution.finished_at.isoformat().replace("+00:00", "Z"),
+        "timestamp": rfc3339(execution.finished_at),
         "severity": "INFO",
         "resource": {
             "type": "cloud_run_revision",

@@ -6,13 +6,12 @@ Every name begins with a hash: Cloud Tasks slows down on names that share a begi
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from careflow.core.calls import Call
 from careflow.core.rounds import Round
+from careflow.instants import micros
 from careflow.ports import Store, Task, TaskQueue
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def call_task(call: Call) -> Task:
@@ -20,7 +19,7 @@ def call_task(call: Call) -> Task:
 
     Not the number of attempts: a call that waits because its line is busy has another spell and no new attempt.
     """
-    due_ms = (call.due_at - _EPOCH) // timedelta(milliseconds=1)
+    due_ms = micros(call.due_at) // 1000
     return Task(
         queue="calls",
         name=f"{call.id}-{due_ms}",

@@ -14,8 +14,8 @@ import httpx
 
 from careflow.errors import CareflowError
 from careflow.google_api.http_target import HttpTarget
+from careflow.instants import rfc3339
 from careflow.ports import Tokens
-from careflow.scheduler.logs import rfc3339
 from careflow.scheduler.model import AttemptRecord, Job
 from careflow.scheduler.outcomes import BROKEN, NO_TOKEN, OVERDUE, UNREACHABLE, Outcome, answered
 

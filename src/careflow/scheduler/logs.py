@@ -5,9 +5,10 @@ Ids, times, codes and the job's own URL; never a body, a header or an answer.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from careflow.instants import rfc3339
 from careflow.scheduler.engine import Missed
 from careflow.scheduler.model import AttemptRecord, Job
 
@@ -16,11 +17,6 @@ Entry = dict[str, Any]
 
 _GOOGLE = "type.googleapis.com/google.cloud.scheduler.logging"
 _OURS = "type.googleapis.com/careflow.scheduler.logging"
-
-
-def rfc3339(moment: datetime) -> str:
-    """The instant in UTC with Z, and as many digits as it has."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def attempt_started(job: Job, attempt: AttemptRecord) -> Entry:

@@ -20,7 +20,7 @@ from uuid import uuid4
 import httpx
 
 from careflow.clock import wait_until
-from careflow.errors import StoreError, StoreInUse
+from careflow.errors import StoreError
 from careflow.ports import Clock, Tokens
 from careflow.scheduler import store
 from careflow.scheduler.delivery import HttpDelivery
@@ -31,7 +31,7 @@ from careflow.scheduler.model import AttemptRecord, Job, JobState
 from careflow.scheduler.outcomes import INTERRUPTED, UNREACHABLE, Outcome
 from careflow.scheduler.schedule import parse_schedule
 from careflow.store.database import Database
-from careflow.store.locks import RoleLock, hold_role
+from careflow.store.locks import when_free
 
 ROLE = "schedules"
 GRACE = timedelta(seconds=60)
@@ -192,8 +192,7 @@ class Scheduler:
 
         On cancellation the attempts under way are cancelled; the next `serve`, here or elsewhere, makes them again.
         """
-        lock = await self._take_role()
-        with lock:
+        with await when_free(self._database.path.parent, ROLE, self._clock, _STORE_WAIT):
             await self._persist(partial(self._recover, now=self._clock.now()))
             async with self._delivering():
                 await self._loop()
@@ -315,16 +314,6 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             self._group = group
             yield
-
-    async def _take_role(self) -> RoleLock:
-        while True:
-            try:
-                return hold_role(self._database.path.parent, ROLE)
-            except StoreInUse:
-                pass
-            except StoreError as error:
-                _log.warning("the scheduler cannot start: %s", error)
-            await self._clock.sleep(_STORE_WAIT)
 
     async def _persist(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write, trying again for as long as the store is unavailable: what was delivered must not be forgotten."""

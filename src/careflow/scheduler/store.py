@@ -6,19 +6,17 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
+from careflow.instants import micros, of_micros
 from careflow.scheduler.engine import Progress
 from careflow.scheduler.logs import Entry
 from careflow.scheduler.model import AttemptRecord, Job
 from careflow.store.codec import Codec
-from careflow.store.sql import micros
 
 JOB = Codec(Job)
 PROGRESS = Codec(Progress)
 ATTEMPT = Codec(AttemptRecord)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def view(job: Job, progress: Progress) -> Job:
@@ -65,7 +63,7 @@ def next_wake(connection: sqlite3.Connection) -> datetime | None:
     (wake_at,) = connection.execute(
         "SELECT min(wake_at) FROM scheduler_jobs WHERE wake_at IS NOT NULL"
     ).fetchone()
-    return None if wake_at is None else _EPOCH + timedelta(microseconds=wake_at)
+    return None if wake_at is None else of_micros(wake_at)
 
 
 def insert(connection: sqlite3.Connection, job: Job, progress: Progress) -> bool:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 from types import TracebackType
 
 from careflow.errors import StoreInUse, StoreUnavailable
+from careflow.ports import Clock
+
+_log = logging.getLogger(__name__)
 
 
 class RoleLock:
@@ -32,7 +36,7 @@ class RoleLock:
 
 
 def hold_role(data_dir: Path, role: str) -> RoleLock:
-    """Be the only holder of `role` ("up", "pulse", "caller", "queue") on this data directory.
+    """Be the only holder of `role` ("up", "pulse", "queue", ...) on this data directory.
 
     The lock is an flock on `{data_dir}/{role}.lock`, which also holds the holder's pid for people to read; the file
     stays when the lock is gone. Raises StoreInUse naming the directory and the holder, StoreUnavailable when
@@ -59,3 +63,18 @@ def hold_role(data_dir: Path, role: str) -> RoleLock:
         os.close(descriptor)
         raise StoreUnavailable(f"data directory {data_dir} cannot be written: {error.strerror}") from error
     return RoleLock(descriptor)
+
+
+async def when_free(data_dir: Path, role: str, clock: Clock, pause: float) -> RoleLock:
+    """Hold the role as soon as nobody else does, asking every `pause` seconds of the clock.
+
+    A directory that cannot be written is told to the log, and waited for as well.
+    """
+    while True:
+        try:
+            return hold_role(data_dir, role)
+        except StoreInUse:
+            pass
+        except StoreUnavailable as error:
+            _log.warning("the role %s cannot be held yet: %s", role, error)
+        await clock.sleep(pause)

@@ -14,15 +14,16 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 from careflow.clock import wait_until
-from careflow.errors import StoreError, StoreInUse
+from careflow.errors import StoreError
+from careflow.instants import micros, of_micros
 from careflow.ports import Clock, Task
 from careflow.store.database import Database
-from careflow.store.locks import RoleLock, hold_role
-from careflow.store.sql import micros
+from careflow.store.locks import when_free
 from careflow.tasks.limits import check_task, queue_limits
 from careflow.tasks.pacing import Answer, Pace, QueueLimits, backoff
 
@@ -32,7 +33,6 @@ POLL_SECONDS = 1.0  # of the clock: how late a task that another process enqueue
 Deliver = Callable[[Task, int], Awaitable[Answer]]
 """Deliver the task for the nth time (from 1) and say what came back."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = logging.getLogger(__name__)
 
 
@@ -143,7 +143,7 @@ class EmbeddedQueue:
                 WHERE dead_at IS NOT NULL ORDER BY dead_at DESC, sequence DESC
                 """
             )
-            return [DeadTask(_task(row[:5]), row[5], _moment(row[6])) for row in rows]
+            return [DeadTask(_task(row[:5]), row[5], of_micros(row[6])) for row in rows]
 
         return await self._database.read(work)
 
@@ -166,22 +166,11 @@ class EmbeddedQueue:
     @asynccontextmanager
     async def _dispatching(self) -> AsyncIterator[None]:
         """Hold the dispatcher's role, and take back what its last holder was delivering when it ended."""
-        lock = await self._take_role()
-        with lock:
+        with await when_free(self._database.path.parent, ROLE, self._clock, POLL_SECONDS):
             await self._persist(
                 lambda connection: connection.execute("UPDATE tasks SET delivering = 0 WHERE delivering = 1")
             )
             yield
-
-    async def _take_role(self) -> RoleLock:
-        while True:
-            try:
-                return hold_role(self._database.path.parent, ROLE)
-            except StoreInUse:
-                await self._clock.sleep(POLL_SECONDS)
-            except StoreError as error:
-                _log.warning("the queue cannot start: %s", error)
-                await self._clock.sleep(POLL_SECONDS)
 
     async def _dispatch(self, queue: str, limits: QueueLimits) -> None:
         """Start the deliveries of one queue, due order first, within its limits."""
@@ -278,7 +267,7 @@ def _next_due(connection: sqlite3.Connection, queue: str) -> datetime | None:
         """,
         (queue,),
     ).fetchone()
-    return None if row is None else _moment(row[0])
+    return None if row is None else of_micros(row[0])
 
 
 def _take(
@@ -300,17 +289,6 @@ def _take(
     return [_Delivery(row[5], _task(row[:5]), row[6] + 1) for row in rows], _next_due(connection, queue)
 
 
-def _task(row: Sequence[object]) -> Task:
+def _task(row: Sequence[Any]) -> Task:
     queue, name, path, body, due_at = row
-    return Task(
-        queue=str(queue),
-        name=str(name),
-        path=str(path),
-        body=json.loads(str(body)),
-        due_at=_moment(due_at),
-    )
-
-
-def _moment(value: object) -> datetime:
-    assert isinstance(value, int)
-    return _EPOCH + timedelta(microseconds=value)
+    return Task(queue=queue, name=name, path=path, body=json.loads(body), due_at=of_micros(due_at))

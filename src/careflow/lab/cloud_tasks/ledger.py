@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from careflow.instants import micros, of_micros
 from careflow.lab.cloud_tasks.model import Queue, Task, begun
 from careflow.store.codec import Codec
-from careflow.store.sql import micros
 
 SCHEMA = "careflow.lab.cloud_tasks.migrations"
 TASK_GONE = timedelta(hours=24)
@@ -19,7 +19,6 @@ QUEUE_GONE = timedelta(days=7)
 
 _QUEUE = Codec(Queue)
 _TASK = Codec(Task)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def outlook(connection: sqlite3.Connection) -> Outlook:
             "SELECT due_at FROM tasks WHERE queue = ? AND dispatching = 0 ORDER BY due_at LIMIT 1",
             (one.name,),
         ).fetchone()
-        found.append((one, row and _EPOCH + timedelta(microseconds=row[0])))
+        found.append((one, of_micros(row[0]) if row else None))
     forced = connection.execute("SELECT 1 FROM tasks WHERE forced = 1 AND dispatching = 0 LIMIT 1").fetchone()
     return Outlook(found, forced is not None)
 
