@@ -205,6 +205,15 @@ class Store(Archive, Protocol):
         """Ordered by call id. `open_only` leaves out the ended ones."""
         ...
 
+    async def left_calls(
+        self, hospital_id: str, round_id: str, *, since: datetime, after: Call | None = None, limit: int = 1000
+    ) -> Sequence[Call]:
+        """Open calls that nobody has taken since then (`core.calls.left_at`), the longest left first, then by id.
+
+        `after` is the last call of the page before, as it was then. Costs what it finds, however many others are open.
+        """
+        ...
+
     async def count_calls(self, hospital_id: str, round_id: str) -> Mapping[tuple[str, str, str], int]:
         """(state, outcome or "", reason) -> count."""
         ...

@@ -119,6 +119,7 @@ async def test_what_only_queries_use_is_there_too(store, make):
     assert [one.id for one in await store.unclosed_rounds()] == [everything[Round][0].id]
     assert await store.count_calls("h1", "r1") == {("calling", "", ""): 1}
     assert await store.count_calls("h2", "r1") == {("waiting", "", "a|b"): 1}
+    assert [one.patient_id for one in await store.left_calls("h2", "r1", since=make.now)] == ["p2"]
     assert [one.call_sid for one in await store.open_attempts()] == ["CA1"]
     assert (await store.attempt_of_call_sid("CA2")) == everything[Attempt][1]
     assert [one.id for one in await store.alerts("h1", open_only=True)] == ["a1"]

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from careflow.core.calls import CallState, Outcome, end, wait_again
 
 MINUTE = timedelta(minutes=1)
@@ -68,6 +70,56 @@ async def test_open_only_leaves_out_the_ended(store, make):
     await store.create_calls([ended, make.call("p2"), make.call("p3", state=CallState.CALLING)])
     open_calls = await store.calls("h1", "r1", open_only=True)
     assert {call.patient_id for call in open_calls} == {"p2", "p3"}
+
+
+async def left(store, since, limit=1000, **where):
+    """Patients of the calls that were left by then, page by page."""
+    found, last = [], None
+    scope = (where.get("hospital_id", "h1"), where.get("round_id", "r1"))
+    while page := await store.left_calls(*scope, since=since, after=last, limit=limit):
+        assert len(page) <= limit
+        found += [call.patient_id for call in page]
+        last = page[-1]
+    return found
+
+
+async def test_calls_are_found_by_when_they_were_left(store, make):
+    micro, held = timedelta(microseconds=1), make.call("held")
+    ended = end(make.call("ended", due_at=make.now - 9 * MINUTE), make.now, Outcome.CANCELLED)
+    due = [make.call("before", due_at=make.now - micro), make.call("now"), held, ended]
+    await store.create_calls(
+        [*due, make.call("after", due_at=make.now + micro), make.call("elsewhere", round_id="r2")]
+    )
+    await claim(store, make, held, now=make.now, lease=MINUTE)
+    assert await left(store, make.now) == ["before", "now"]
+    assert await left(store, make.now - micro) == ["before"]
+    assert await left(store, make.now + MINUTE - micro) == ["before", "now", "after"]
+    assert await left(store, make.now + MINUTE) == ["before", "now", "after", "held"]
+    assert await left(store, make.now, round_id="r2") == ["elsewhere"]
+    assert await left(store, make.now, hospital_id="h2") == []
+
+
+async def test_a_call_is_left_anew_with_every_spell(store, make):
+    call = make.call()
+    await store.create_calls([call])
+    claimed = await claim(store, make, call)
+    assert await store.renew_lease("h1", call.id, owner="w1", lease_until=make.now + 3 * MINUTE)
+    assert await left(store, make.now + 2 * MINUTE) == []
+    assert await left(store, make.now + 3 * MINUTE) == ["p1"]
+    assert await store.update_call(wait_again(claimed, make.now + 9 * MINUTE))
+    assert await left(store, make.now + 8 * MINUTE) == []
+    assert await left(store, make.now + 9 * MINUTE) == ["p1"]
+    waiting = await store.call("h1", call.id)
+    assert await store.update_call(end(waiting, make.now + 9 * MINUTE, Outcome.UNREACHABLE))
+    assert await left(store, make.now + 9 * MINUTE) == []
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10, 25])
+async def test_left_calls_are_paged_by_when_they_were_left_and_by_id(store, make, limit):
+    calls = [make.call(f"p{number}", due_at=make.now - MINUTE * (number % 3)) for number in range(25)]
+    await store.create_calls(calls)
+    expected = [call.patient_id for call in sorted(calls, key=lambda call: (call.due_at, call.id))]
+    assert await left(store, make.now, limit) == expected
 
 
 async def test_calls_are_counted_by_state_outcome_and_reason(store, make):

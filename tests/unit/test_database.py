@@ -14,13 +14,17 @@ import tempfile
 import textwrap
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from careflow.core.calls import Call, CallState, Outcome, call_id, end
 from careflow.errors import StoreError, StoreInUse, StoreTooNew, StoreUnavailable
+from careflow.store import codec
 from careflow.store.database import FILE, Database
 from careflow.store.locks import hold_role
+from careflow.store.sqlite import SqliteStore
 
 
 @pytest.fixture
@@ -363,6 +367,43 @@ def test_a_new_migration_runs_once_and_keeps_the_data(tmp_path, monkeypatch):
         assert asyncio.run(count(names)) == ["kept"]
 
 
+def test_open_calls_of_an_older_database_are_found_by_when_they_were_left(tmp_path, monkeypatch):
+    from careflow.store import database as module
+
+    micro, noon = timedelta(microseconds=1), datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+    def call(patient_id, **changes):
+        times = {"due_at": noon, "not_after": noon, "created_at": noon, **changes}
+        name = call_id("r1", patient_id)
+        return Call(id=name, hospital_id="h1", round_id="r1", patient_id=patient_id, **times)
+
+    held = call("held", state=CallState.CALLING, lease_owner="w", lease_until=noon + micro)
+    calls = [call("due"), call("later", due_at=noon + 999_999 * micro), held]
+    calls.append(end(call("ended"), noon, Outcome.CANCELLED))
+    known = module._migrations("careflow.store.migrations")
+    monkeypatch.setattr(module, "_migrations", lambda schema: known[:2])
+    Database.open(tmp_path).close()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.executemany(
+            "INSERT INTO calls VALUES (?, 'h1', 'r1', ?, ?, '', '', 0, ?)",
+            [(call.id, call.patient_id, call.state.value, codec.CALL.dumps(call)) for call in calls],
+        )
+    connection.close()
+    monkeypatch.setattr(module, "_migrations", lambda schema: known)
+
+    async def left_by(since):
+        store = await SqliteStore.open(tmp_path)
+        try:
+            return {call.patient_id for call in await store.left_calls("h1", "r1", since=since)}
+        finally:
+            await store.close()
+
+    for patient_id, moment in (("due", noon), ("held", noon + micro), ("later", noon + 999_999 * micro)):
+        assert patient_id in asyncio.run(left_by(moment))
+        assert patient_id not in asyncio.run(left_by(moment - micro))
+    assert asyncio.run(left_by(noon + timedelta(days=1))) == {"due", "held", "later"}
+
+
 def test_migrations_are_numbered_without_gaps():
     from careflow.store.database import _migrations
 
@@ -554,7 +595,7 @@ async def test_the_database_itself_refuses_a_second_open_attempt(database):
     def row(attempt, patient, phone, state="intended"):
         def work(connection):
             connection.execute(
-                "INSERT INTO calls VALUES (?, 'h1', 'r1', ?, 'calling', '', '', 0, '{}')",
+                "INSERT INTO calls VALUES (?, 'h1', 'r1', ?, 'calling', '', '', 0, '{}', 0)",
                 (f"c{attempt}", attempt),
             )
             connection.execute(

@@ -110,6 +110,11 @@ def claimable(call: Call, owner: str, now: datetime) -> bool:
             return False
 
 
+def left_at(call: Call) -> datetime:
+    """The moment from which the open call is left to anybody: its lease's end, or else when it is due."""
+    return call.lease_until or call.due_at
+
+
 def keeping_renewal(call: Call, stored: Call) -> Call:
     """The call as it is to be stored: its lease not shorter than its owner has made it since the call was read."""
     if call.lease_until and stored.lease_until and stored.lease_owner == call.lease_owner:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from careflow.core.attempts import Attempt
-from careflow.core.calls import Call, CallState, call_id, claimable, keeping_renewal
+from careflow.core.calls import Call, CallState, call_id, claimable, keeping_renewal, left_at
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
 from careflow.core.rounds import Execution, Round
@@ -236,6 +236,19 @@ class FirestoreStore:
             query = queries.OPEN_CALLS.query(hospital_id, round_id, True, after=after, limit=limit)
         else:
             query = queries.CALLS.query(hospital_id, round_id, after=after, limit=limit)
+        return await self._list(kinds.CALLS, query)
+
+    async def left_calls(
+        self,
+        hospital_id: str,
+        round_id: str,
+        *,
+        since: datetime,
+        after: Call | None = None,
+        limit: int = 1000,
+    ) -> Sequence[Call]:
+        past = () if after is None else (left_at(after), after.id)
+        query = queries.LEFT_CALLS.query(hospital_id, round_id, until=since, past=past, limit=limit)
         return await self._list(kinds.CALLS, query)
 
     async def count_calls(self, hospital_id: str, round_id: str) -> Mapping[tuple[str, str, str], int]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from careflow.core.attempts import Attempt, AttemptState
-from careflow.core.calls import Call, CallState
+from careflow.core.calls import Call, CallState, left_at
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient, RosterRevision
 from careflow.core.rounds import Execution, Round
@@ -167,6 +167,7 @@ CALLS = Kind(
     derive=lambda call, document: {
         **document,
         **_open(call.state is not CallState.ENDED),
+        **({} if call.state is CallState.ENDED else {"leftAt": left_at(call)}),
         "tally": tally(call),
     },
 )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from careflow.core.attempts import Attempt
-from careflow.core.calls import Call, CallState
+from careflow.core.calls import Call, CallState, left_at
 from careflow.core.checkins import Alert, Interaction
 from careflow.core.patients import DoNotCall, Patient, SkipReason
 from careflow.ports import Began, BeginResult, Guard, PutCounts
@@ -117,12 +117,18 @@ def is_barred(connection: sqlite3.Connection, hospital_id: str, patient_id: str,
 # --- calls -------------------------------------------------------------------------------------------------------
 
 
+def left_micros(call: Call) -> int | None:
+    """`core.calls.left_at` of an open call, as its column holds it."""
+    return None if call.state is CallState.ENDED else micros(left_at(call))
+
+
 def call_row(call: Call) -> tuple[object, ...]:
-    """state, outcome, reason, version, document, id; then hospital, round and patient, which never change."""
+    """state, outcome, reason, left_at, version, document, id; then hospital, round and patient, which never change."""
     return (
         call.state.value,
         call.outcome.value if call.outcome else "",
         call.reason,
+        left_micros(call),
         call.version,
         codec.CALL.dumps(call),
         call.id,
@@ -135,8 +141,10 @@ def call_row(call: Call) -> tuple[object, ...]:
 def store_call(connection: sqlite3.Connection, call: Call) -> Call:
     """Replace the stored call. Whoever calls has read it in the same transaction and compared what must be."""
     connection.execute(
-        "UPDATE calls SET state = ?, outcome = ?, reason = ?, version = ?, document = ? WHERE id = ?",
-        call_row(call)[:6],
+        """
+        UPDATE calls SET state = ?, outcome = ?, reason = ?, left_at = ?, version = ?, document = ? WHERE id = ?
+        """,
+        call_row(call)[:7],
     )
     return call
 

@@ -11,7 +11,7 @@ from careflow.errors import StoreError
 from careflow.ports import Comparison, R
 from careflow.store import codec
 from careflow.store.codec import Codec
-from careflow.store.sql import micros
+from careflow.store.sql import left_micros, micros
 
 Columns = Mapping[str, Callable[[R], Any]]
 
@@ -159,6 +159,7 @@ _TABLES: tuple[Table[Any], ...] = (
             "state": lambda call: call.state.value,
             "outcome": lambda call: call.outcome.value if call.outcome else "",
             "reason": lambda call: call.reason,
+            "left_at": left_micros,
             "version": _version,
             "document": codec.CALL.dumps,
         },

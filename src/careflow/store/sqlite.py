@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from careflow.core.attempts import Attempt
-from careflow.core.calls import Call, CallState, claimable, keeping_renewal
+from careflow.core.calls import Call, CallState, claimable, keeping_renewal, left_at
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
 from careflow.core.rounds import Execution, Round
@@ -190,8 +190,9 @@ class SqliteStore:
             # The uniqueness of (round, patient) decides what is new.
             created = connection.executemany(
                 """
-                INSERT INTO calls (state, outcome, reason, version, document, id, hospital_id, round_id, patient_id)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+                INSERT INTO calls
+                    (state, outcome, reason, left_at, version, document, id, hospital_id, round_id, patient_id)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
                 """,
                 rows,
             )
@@ -213,6 +214,26 @@ class SqliteStore:
             ORDER BY id LIMIT ?
             """,
             (hospital_id, round_id, after, open_only, limit),
+        )
+
+    async def left_calls(
+        self,
+        hospital_id: str,
+        round_id: str,
+        *,
+        since: datetime,
+        after: Call | None = None,
+        limit: int = 1000,
+    ) -> Sequence[Call]:
+        passed = _BEFORE_ALL if after is None else (sql.micros(left_at(after)), after.id)
+        return await self._list(
+            codec.CALL,
+            """
+            SELECT document FROM calls
+            WHERE hospital_id = ? AND round_id = ? AND left_at <= ? AND (left_at, id) > (?, ?)
+            ORDER BY left_at, id LIMIT ?
+            """,
+            (hospital_id, round_id, sql.micros(since), *passed, limit),
         )
 
     async def count_calls(self, hospital_id: str, round_id: str) -> Mapping[tuple[str, str, str], int]:
@@ -391,6 +412,8 @@ class SqliteStore:
 
         return await self._database.write(work)
 
+
+_BEFORE_ALL = (-(2**63), "")  # no instant is that early, and no id that small
 
 _INTERACTIONS_OF_PATIENT = """
     SELECT document FROM interactions
