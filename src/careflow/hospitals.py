@@ -44,7 +44,7 @@ class Profile(BaseModel):
     id: Annotated[str, Field(pattern=HOSPITAL_ID)]
     name: Annotated[str, Field(pattern=_NAME)]
     phone: Annotated[str, BeforeValidator(_quoted), Field(pattern=PHONE)]
-    from_number: Annotated[str | None, BeforeValidator(_quoted), Field(pattern=_E164)] = None
+    from_number: Annotated[str, BeforeValidator(_quoted), Field(pattern=_E164)] | None = None
     time_zone: Zone | None = None
     round_hours: _Hours | None = None
 

@@ -106,6 +106,12 @@ class TestFile:
         settings = settings_of(tmp_path)
         assert Settings.model_validate(settings.model_dump()).served == settings.served
 
+    def test_what_a_profile_leaves_out_can_be_read_again(self, tmp_path: Path) -> None:
+        """With the lab in Twilio's place settings are dumped and read: no number of a hospital's own must be no defect."""
+        one = {"id": "general", "name": "General", "phone": "+12125550101"}
+        settings = load_settings(hospitals=file_of(tmp_path, [one]), hospital_id="general")
+        assert Settings.model_validate(settings.model_dump()).served == settings.served
+
     def test_every_problem_is_told_at_once_with_its_place(self, tmp_path: Path) -> None:
         bad = [
             {"id": "General", "name": "", "phone": 12125550101, "fromNumber": "0123"},
