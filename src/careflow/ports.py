@@ -206,7 +206,13 @@ class Store(Archive, Protocol):
         ...
 
     async def left_calls(
-        self, hospital_id: str, round_id: str, *, since: datetime, after: Call | None = None, limit: int = 1000
+        self,
+        hospital_id: str,
+        round_id: str,
+        *,
+        since: datetime,
+        after: Call | None = None,
+        limit: int = 1000,
     ) -> Sequence[Call]:
         """Open calls that nobody has taken since then (`core.calls.left_at`), the longest left first, then by id.
 

@@ -106,6 +106,67 @@ class TestOverdueAlerts:
         assert overdue_alerts([seen], at(12), LIMITS) == []
 
 
+async def all_tasks_lost(it: World) -> None:
+    """The round is planned, its calls have been due for as long as a sweep waits, and the queue knows of none."""
+    await it.trigger()
+    it.queue.waiting.clear()
+    it.clock.advance(EVERY.total_seconds())
+
+
+def call_tasks(it: World) -> int:
+    return sum(task.queue == "calls" for task in it.queue.waiting.values())
+
+
+class TestLeftCalls:
+    @pytest.mark.parametrize("planning_batch", [1, 2, 3, 1000])
+    async def test_each_has_its_turn_as_many_at_a_time_as_the_queue_may_begin(
+        self, planning_batch: int
+    ) -> None:
+        crowd = [patient(number) for number in range(7)]
+        three = 2.5 / EVERY.total_seconds()
+        async with world(crowd, calls_per_second=three, planning_batch=planning_batch) as it:
+            await all_tasks_lost(it)
+            for found in (3, 6, 7):
+                await swept(it)
+                assert call_tasks(it) == found
+            it.queue.waiting.clear()
+            await swept(it)
+            assert call_tasks(it) == 3, "from the first again"
+
+    async def test_a_new_process_begins_with_those_that_were_left_for_longest(self) -> None:
+        async with world([patient(1), patient(2)], calls_per_second=1 / EVERY.total_seconds()) as it:
+            await all_tasks_lost(it)
+            await swept(it)
+            first = set(it.queue.waiting)
+            it.queue.waiting.clear()
+            it.restart()
+            await swept(it)
+            assert set(it.queue.waiting) == first
+
+    async def test_every_open_call_is_looked_at_at_the_start(self) -> None:
+        async with world([patient(1), patient(2)], calls_per_second=1 / EVERY.total_seconds()) as it:
+            await it.trigger()
+            it.queue.waiting.clear()
+            await it.app.state.recovery.recover()
+            assert call_tasks(it) == 2
+
+    async def test_a_sweep_reads_what_is_left_and_nothing_of_the_others(self) -> None:
+        reads = {}
+        for size in (1, 9):
+            crowd = [patient(number) for number in range(size)]
+            ten = 10 / EVERY.total_seconds()
+            async with world(crowd, kind="firestore", calls_per_second=ten) as it:
+                usage = it.store.usage  # type: ignore[attr-defined]
+                await it.trigger()
+                for seconds in (EVERY.total_seconds() - 1, 1):
+                    it.clock.advance(seconds)
+                    before = usage.reads
+                    await swept(it)
+                    reads[size, seconds == 1] = usage.reads - before
+        assert reads[1, False] == reads[9, False], "none is left: how many are open does not matter"
+        assert reads[9, True] - reads[1, True] == 9 - 1
+
+
 class TestMissingRounds:
     async def test_a_round_that_nobody_triggered_is_missed_while_it_can_still_be_made_good(self) -> None:
         async with world([patient(1)], start=at(8, 29)) as it:

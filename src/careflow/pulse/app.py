@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -34,7 +35,7 @@ from careflow.pulse.payload import (
 )
 from careflow.pulse.planning import Planner
 from careflow.pulse.progress import as_it_stands, planned_answer
-from careflow.pulse.recovery import Recovery
+from careflow.pulse.recovery import EVERY, Recovery
 from careflow.pulse.triggering import Triggering
 from careflow.settings import Settings
 
@@ -90,7 +91,8 @@ def create_pulse(
         batch=batch,
     )
     overdue = Overdue(store, clock, settings, batch=batch)
-    recovery = Recovery(store, queue, clock, planner, closer, overdue, batch=batch)
+    most = math.ceil(settings.calls_per_second * EVERY.total_seconds())
+    recovery = Recovery(store, queue, clock, planner, overdue, batch=batch, most=most)
     triggering = Triggering(store, planner, closer, clock, ids=ids, grace=settings.round_grace)
 
     @asynccontextmanager

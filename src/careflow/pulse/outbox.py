@@ -46,22 +46,37 @@ def close_task(round_: Round, now: datetime) -> Task:
     )
 
 
-async def ensure_call_tasks(
-    store: Store, queue: TaskQueue, round_: Round, batch: int, *, overdue_since: datetime | None = None
-) -> int:
-    """Make sure that every open call of the round has its task; how many were missing.
-
-    With `overdue_since` only those that were due by then and are held by nobody: what a queue may have given up. A call that is
-    being held keeps the name of its spell, so its task, waiting or being delivered, is not doubled.
-    """
+async def ensure_call_tasks(store: Store, queue: TaskQueue, round_: Round, batch: int) -> int:
+    """Make sure that every open call of the round has its task; how many were missing."""
     added, after = 0, ""
     while page := await store.calls(round_.hospital_id, round_.id, after=after, limit=batch, open_only=True):
-        wanted = [call for call in page if overdue_since is None or _is_left(call, overdue_since)]
-        added += await queue.enqueue([call_task(call) for call in wanted]) if wanted else 0
+        added += await queue.enqueue([call_task(call) for call in page])
         after = page[-1].id
     return added
 
 
-def _is_left(call: Call, since: datetime) -> bool:
-    """Whether nobody has taken the call since then, though it was due, or its holder has been gone since then."""
-    return (call.lease_until or call.due_at) <= since
+async def ensure_left_tasks(
+    store: Store,
+    queue: TaskQueue,
+    round_: Round,
+    batch: int,
+    *,
+    since: datetime,
+    after: Call | None,
+    most: int,
+) -> tuple[int, Call | None]:
+    """Make sure that calls of the round that nobody has taken since then have their tasks: what a queue may have given up.
+
+    Of these calls it looks at the `most` that come after `after`. How many tasks were missing; and the last call, or None when it
+    came to their end. A call that is being held keeps the name of its spell, so its task, waiting or being delivered,
+    is not doubled.
+    """
+    added = 0
+    while most:
+        size = min(batch, most)
+        page = await store.left_calls(round_.hospital_id, round_.id, since=since, after=after, limit=size)
+        added += await queue.enqueue([call_task(call) for call in page]) if page else 0
+        if len(page) < size:
+            return added, None
+        after, most = page[-1], most - size
+    return added, after

@@ -107,17 +107,17 @@ class Overdue:
         self._batch = batch
         self._log = structlog.get_logger("careflow.pulse")
 
-    async def report(self) -> int:
-        """Log what is overdue now; how many lines that were. Raises StoreUnavailable."""
-        lines = await self._unclosed()
+    async def report(self, unclosed: Sequence[Round]) -> int:
+        """Log what is overdue now, `unclosed` being the rounds not closed; how many lines that were. Raises StoreUnavailable."""
+        lines = self._unclosed(unclosed)
         for hospital_id in await self._store.hospitals():
             lines += await self._missing(hospital_id)
             lines += await self._alerts(hospital_id)
         return lines
 
-    async def _unclosed(self) -> int:
+    def _unclosed(self, rounds: Sequence[Round]) -> int:
         over = self._clock.now() - self._limits.closing
-        late = [one for one in await self._store.unclosed_rounds() if one.window_end <= over]
+        late = [one for one in rounds if one.window_end <= over]
         for round_ in late:
             self._log.warning(
                 "Round not closed",
