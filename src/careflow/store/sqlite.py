@@ -1,6 +1,7 @@
 """The Store on SQLite. Every method is one transaction of `database.Database`.
 
-SQL stands where it is used; what several methods share, and what decides something, is in `sql`.
+SQL stands where it is used; what several methods share, and what decides something, is in `sql`; what columns are made of is in
+`sql_tables`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from careflow.core.calls import Call, CallState, claimable, keeping_renewal, lef
 from careflow.core.checkins import Alert, CheckIn, Interaction
 from careflow.core.patients import DoNotCall, Patient
 from careflow.core.rounds import Execution, Round
+from careflow.instants import micros
 from careflow.ports import BeginResult, Candidate, Comparison, Guard, PutCounts, R
 from careflow.store import codec, sql
 from careflow.store.codec import Codec
 from careflow.store.database import Database
 from careflow.store.leaving import must_be_left_by
-from careflow.store.sql_archive import TABLE_OF
+from careflow.store.sql_tables import ALERTS, CALLS, CHECK_INS, EXECUTIONS, INTERACTIONS, ROUNDS, TABLE_OF
 
 T = TypeVar("T")
 
@@ -114,20 +116,7 @@ class SqliteStore:
     async def open_round(self, round_: Round) -> Round:
         def work(connection: sqlite3.Connection) -> Round:
             sql.know_hospital(connection, round_.hospital_id)
-            connection.execute(
-                """
-                INSERT INTO rounds (hospital_id, id, window_start, closed, version, document)
-                VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-                """,
-                (
-                    round_.hospital_id,
-                    round_.id,
-                    sql.micros(round_.window_start),
-                    round_.closed_at is not None,
-                    round_.version,
-                    codec.ROUND.dumps(round_),
-                ),
-            )
+            ROUNDS.insert(connection, [round_], "ON CONFLICT DO NOTHING")
             stored = sql.one(connection, codec.ROUND, sql.ROUND, (round_.hospital_id, round_.id))
             assert stored is not None
             return stored
@@ -150,29 +139,22 @@ class SqliteStore:
         )
 
     async def update_round(self, round_: Round) -> bool:
-        after = replace(round_, version=round_.version + 1)
-        return await self._update(
-            """
-            UPDATE rounds SET closed = ?, version = ?, document = ?
-            WHERE hospital_id = ? AND id = ? AND version = ?
-            """,
-            (after.closed_at is not None, after.version, codec.ROUND.dumps(after)),
-            (round_.hospital_id, round_.id, round_.version),
-        )
+        after = ROUNDS.row(replace(round_, version=round_.version + 1))
+
+        def work(connection: sqlite3.Connection) -> bool:
+            updated = connection.execute(
+                """
+                UPDATE rounds SET closed = :closed, version = :version, document = :document
+                WHERE hospital_id = :hospital_id AND id = :id AND version = :version - 1
+                """,
+                after,
+            )
+            return updated.rowcount == 1
+
+        return await self._database.write(work)
 
     async def add_execution(self, execution: Execution) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT OR REPLACE INTO executions (hospital_id, id, received_at, document) VALUES (?, ?, ?, ?)",
-                (
-                    execution.hospital_id,
-                    execution.id,
-                    sql.micros(execution.received_at),
-                    codec.EXECUTION.dumps(execution),
-                ),
-            )
-
-        await self._database.write(work)
+        await self._database.write(lambda connection: EXECUTIONS.put(connection, execution))
 
     async def executions(self, hospital_id: str, *, limit: int = 50) -> Sequence[Execution]:
         return await self._list(
@@ -184,21 +166,10 @@ class SqliteStore:
     # calls
 
     async def create_calls(self, calls: Sequence[Call]) -> int:
-        rows = [sql.call_row(call) for call in calls]
-
-        def work(connection: sqlite3.Connection) -> int:
-            # The uniqueness of (round, patient) decides what is new.
-            created = connection.executemany(
-                """
-                INSERT INTO calls
-                    (state, outcome, reason, left_at, version, document, id, hospital_id, round_id, patient_id)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-                """,
-                rows,
-            )
-            return max(0, created.rowcount)
-
-        return await self._database.write(work)
+        # The uniqueness of (round, patient) decides what is new.
+        return await self._database.write(
+            lambda connection: CALLS.insert(connection, calls, "ON CONFLICT DO NOTHING")
+        )
 
     async def call(self, hospital_id: str, call_id: str) -> Call | None:
         return await self._get(codec.CALL, sql.CALL, (hospital_id, call_id))
@@ -225,7 +196,7 @@ class SqliteStore:
         after: Call | None = None,
         limit: int = 1000,
     ) -> Sequence[Call]:
-        passed = _BEFORE_ALL if after is None else (sql.micros(left_at(after)), after.id)
+        passed = _BEFORE_ALL if after is None else (micros(left_at(after)), after.id)
         return await self._list(
             codec.CALL,
             """
@@ -233,7 +204,7 @@ class SqliteStore:
             WHERE hospital_id = ? AND round_id = ? AND left_at <= ? AND (left_at, id) > (?, ?)
             ORDER BY left_at, id LIMIT ?
             """,
-            (hospital_id, round_id, sql.micros(since), *passed, limit),
+            (hospital_id, round_id, micros(since), *passed, limit),
         )
 
     async def count_calls(self, hospital_id: str, round_id: str) -> Mapping[tuple[str, str, str], int]:
@@ -322,12 +293,9 @@ class SqliteStore:
         def work(connection: sqlite3.Connection) -> bool:
             if not sql.update_attempt(connection, attempt):
                 return False
-            sql.add_interaction(connection, interaction)
+            INTERACTIONS.put(connection, interaction)
             if check_in is not None:
-                connection.execute(
-                    "INSERT OR REPLACE INTO check_ins (hospital_id, id, document) VALUES (?, ?, ?)",
-                    (check_in.hospital_id, check_in.id, codec.CHECK_IN.dumps(check_in)),
-                )
+                CHECK_INS.put(connection, check_in)
             if do_not_call is not None:
                 sql.bar(connection, do_not_call)
             for alert in alerts:
@@ -372,11 +340,7 @@ class SqliteStore:
             )
             if alert is None:
                 return False
-            seen = replace(alert, acknowledged_at=at, acknowledged_by=by)
-            connection.execute(
-                "UPDATE alerts SET open = 0, document = ? WHERE hospital_id = ? AND id = ?",
-                (codec.ALERT.dumps(seen), hospital_id, alert_id),
-            )
+            ALERTS.put(connection, replace(alert, acknowledged_at=at, acknowledged_by=by))
             return True
 
         return await self._database.write(work)
@@ -405,12 +369,6 @@ class SqliteStore:
             return [kind.loads(document) for (document,) in connection.execute(statement, values)]
 
         return await self._database.read(work)
-
-    async def _update(self, statement: str, changes: Sequence[Any], condition: Sequence[Any]) -> bool:
-        def work(connection: sqlite3.Connection) -> bool:
-            return connection.execute(statement, (*changes, *condition)).rowcount == 1
-
-        return await self._database.write(work)
 
 
 _BEFORE_ALL = (-(2**63), "")  # no instant is that early, and no id that small
