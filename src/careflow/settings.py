@@ -222,10 +222,10 @@ class _Contradiction(ValueError):
         self.problems = tuple(problems)
 
 
-def load_settings(**overrides: object) -> Settings:
+def load_settings(kind: type[Settings] = Settings, /, **overrides: object) -> Settings:
     """The settings from the environment, `overrides` first. Raises SettingsError naming every bad setting."""
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return kind(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         single, together = _told_apart(error)
         if single:
@@ -234,7 +234,7 @@ def load_settings(**overrides: object) -> Settings:
             bad = {field for field, _ in single}
             defaults = {field: Settings.model_fields[field].get_default() for field in bad}
             try:
-                Settings(**overrides | defaults)  # type: ignore[arg-type]
+                kind(**overrides | defaults)  # type: ignore[arg-type]
             except ValidationError as second:
                 together = [one for one in _told_apart(second)[1] if not bad & set(one.fields)]
         lines = [f"{setting_of(field)}: {text}" for field, text in single]

@@ -14,6 +14,7 @@ from careflow.errors import CareflowError
 from careflow.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from careflow.core.hospitals import Hospital as Profile
     from careflow.ports import Clock, Store
 
 DataDir = Annotated[
@@ -63,6 +64,12 @@ def settings_for(data_dir: Path | None, hospital: str | None = None) -> Settings
 def settings_at(data_dir: Path | None, hospital: str | None = None) -> Settings:
     """`settings_for` a command about one hospital: with that hospital's own clock and hours. Raises NotFound for another one."""
     settings = settings_for(data_dir, hospital)
+    this = hospital_of(settings)
+    return settings.model_copy(update={"time_zone": this.time_zone, "round_hours": this.round_hours})
+
+
+def hospital_of(settings: Settings) -> Profile:
+    """The hospital that the settings mean. Raises NotFound when it is not one of those that are served."""
     served = settings.served
     this = served.get(settings.hospital_id)
     if this is None:
@@ -70,7 +77,7 @@ def settings_at(data_dir: Path | None, hospital: str | None = None) -> Settings:
             f"hospital {settings.hospital_id!r} is not in the file of hospitals; name one with --hospital: "
             + ", ".join(one.id for one in served)
         )
-    return settings.model_copy(update={"time_zone": this.time_zone, "round_hours": this.round_hours})
+    return this
 
 
 def clock_of(settings: Settings) -> Clock:

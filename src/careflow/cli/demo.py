@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from cyclopts import Parameter
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from careflow.auth.issuers import LOCAL_ISSUER
-from careflow.cli.context import Interrupted, Json
+from careflow.cli.context import Hospital, Interrupted, Json, hospital_of
 from careflow.cli.demo_result import Result
 from careflow.cli.output import local, print_json
 from careflow.cli.progress import Progress, followed
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from careflow.clock import Pace, VirtualClock
 
 HOUR = 8
+TAKEN = (  # from the environment
+    *("hospital_id", "hospitals", "time_zone", "clinic_name", "clinic_phone", "log_level"),
+    "FIRESTORE_EMULATOR_HOST",
+)
 MOST_PATIENTS = 45  # that the sample roster has
 FASTEST = 1000
 BESIDE_OTHERS = 20.0  # speed at most, where an emulator or a queue in between has its own time
@@ -72,6 +76,7 @@ async def demo(
         ),
     ] = "embedded",
     patients: Annotated[int, Parameter(help="How many of the 45 patients.")] = 45,
+    hospital: Hospital = None,
     json: Json = False,
 ) -> None:
     """Run the morning round of a hospital with 45 synthetic patients, on free ports, and show what came of it."""
@@ -82,10 +87,17 @@ async def demo(
         raise SettingsError(f"--speed {speed}: accepted are numbers from 1 to {FASTEST}")
     if not 1 <= patients <= MOST_PATIENTS:
         raise SettingsError(f"--patients {patients}: accepted are numbers from 1 to {MOST_PATIENTS}")
-    async with _firestore(store) as emulator:
-        directory = _own_directory(data_dir)
-        settings = _settings(directory, store, queue, emulator)
-        with Progress(quiet=json) as progress, (directory / "log.jsonl").open("w") as log_file:
+    usual = _settings(hospital)
+    async with _firestore(store, usual.firestore_emulator) as emulator:
+        settings = _settings(
+            hospital,
+            data_dir=_own_directory(data_dir),
+            store=store,
+            firestore_emulator=emulator.address,
+            queue=queue,
+            project=f"demo-{secrets.token_hex(6)}",  # one's own, in an emulator that others may use
+        )
+        with Progress(quiet=json) as progress, (settings.data_dir / "log.jsonl").open("w") as log_file:
             clock = _virtual_morning(settings)
             configure_logging("demo", level=settings.log_level, clock=clock, stream=log_file)
             result = await _morning_round(settings, clock, speed, patients, progress)
@@ -94,10 +106,11 @@ async def demo(
     else:
         result.print()
         print(f"\n{time.monotonic() - started:.0f} s in all; everything is in {settings.data_dir}")
-        _lead_on(settings, result, lives_on=store == "sqlite" or emulator.outlives_us)
+        lives_on = store == "sqlite" or emulator.outlives_us
+        _lead_on(settings, result, lives_on=lives_on, whose=f" --hospital {hospital}" if hospital else "")
 
 
-def _lead_on(settings: Settings, result: Result, *, lives_on: bool) -> None:
+def _lead_on(settings: Settings, result: Result, *, lives_on: bool, whose: str) -> None:
     if not lives_on:
         print("The emulator has ended and its records with it: start one yourself and name it in")
         print("FIRESTORE_EMULATOR_HOST, and the demo leaves them there to look at.")
@@ -112,7 +125,7 @@ def _lead_on(settings: Settings, result: Result, *, lives_on: bool) -> None:
         f"calls show {result.worth_hearing} --transcript --audio call.wav",
         f"rounds show {result.round.id}",
     ):
-        print(f"  careflow {words} --data-dir {settings.data_dir}")
+        print(f"  careflow {words} --data-dir {settings.data_dir}{whose}")
 
 
 def _own_directory(data_dir: Path | None) -> Path:
@@ -135,11 +148,11 @@ class Emulator:
 
 
 @asynccontextmanager
-async def _firestore(store: str) -> AsyncIterator[Emulator]:
-    """The emulator that FIRESTORE_EMULATOR_HOST names, else one for as long as the demo runs."""
+async def _firestore(store: str, running: str) -> AsyncIterator[Emulator]:
+    """The emulator that is `running` (FIRESTORE_EMULATOR_HOST), else one for as long as the demo runs."""
     if store != "firestore":
         yield Emulator()
-    elif running := load_settings().firestore_emulator:
+    elif running:
         yield Emulator(running, outlives_us=True)
     else:
         from careflow.lab.firestore_emulator import running_emulator
@@ -148,28 +161,34 @@ async def _firestore(store: str) -> AsyncIterator[Emulator]:
             yield Emulator(address)
 
 
-def _settings(directory: Path, store: str, queue: str, emulator: Emulator) -> Settings:
-    """Whatever the environment says: the demo rings nobody's telephone, and keeps nothing in anybody's cloud."""
-    return load_settings(
-        data_dir=directory,
-        pulse_port=0,
-        caller_port=0,
-        lab_port=0,
-        tasks_port=0,
-        host="127.0.0.1",
-        environment="local",
-        project=f"demo-{secrets.token_hex(6)}",  # one's own, in an emulator that others may use
-        store=store,
-        firestore_emulator=emulator.address,
-        firestore_database="(default)",
-        queue=queue,
-        cloud_tasks_url="",
-        caller_routes="all",
-        oidc_issuer=LOCAL_ISSUER,
-        oidc_jwks="",
-        trust_platform_tokens=False,
-        twilio_account_sid="",
-        calls_in_flight=10,
+class _Settings(Settings):
+    """Of the environment a demo takes whose hospital it is, and no deployment: it rings nobody's telephone, sends nothing to
+    anybody's Pulse and keeps nothing in anybody's cloud."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        taken = {name: value for name, value in env_settings().items() if name in TAKEN}
+        return init_settings, InitSettingsSource(settings_cls, taken)
+
+
+def _settings(hospital: str | None, **words: object) -> Settings:
+    """Raises SettingsError, and NotFound for a hospital that is not in the file of hospitals."""
+    words |= {f"{role}_port": 0 for role in ("pulse", "caller", "lab", "tasks")}
+    if hospital is not None:
+        words["hospital_id"] = hospital
+    settings = load_settings(_Settings, **words)
+    # The demo brings its own morning, whatever the hospital's hours are.
+    hours = settings.round_hours
+    profiles = tuple(one.model_copy(update={"round_hours": hours}) for one in settings.hospitals)
+    return settings.model_copy(
+        update={"hospitals": profiles, "time_zone": hospital_of(settings).time_zone},
     )
 
 
