@@ -1,4 +1,4 @@
-"""The Store on Firestore (docs/firestore.md). Every change is one commit, planned on what is stored (`firestore_units`)."""
+"""The Store on Firestore (docs/firestore.md). Every change is one commit, planned on what is stored (`firestore_changes`)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from careflow.store import firestore_kinds as kinds
 from careflow.store import firestore_queries as queries
 from careflow.store.firestore_archive import Archiving
 from careflow.store.firestore_attempts import Attempts
+from careflow.store.firestore_changes import MARK, Changes, Plan
 from careflow.store.firestore_connection import Connection, Found
 from careflow.store.firestore_kinds import Kind
 from careflow.store.firestore_places import Place
 from careflow.store.firestore_secret import Secret
-from careflow.store.firestore_units import MARK, Plan, Units
 from careflow.store.firestore_usage import Usage
 from careflow.store.leaving import must_be_left_by
 
@@ -38,10 +38,10 @@ class FirestoreStore:
     def __init__(self, connection: Connection, token: Callable[[], str], secret: Callable[[], bytes]) -> None:
         """Use `FirestoreStore.open`."""
         self._connection = connection
-        self._units = Units(connection, token)
-        self._secret = Secret(connection, self._units, secret)
-        self._attempts = Attempts(connection, self._units)
-        self._archiving = Archiving(connection, self._units)
+        self._changes = Changes(connection, token)
+        self._secret = Secret(connection, self._changes, secret)
+        self._attempts = Attempts(connection, self._changes)
+        self._archiving = Archiving(connection, self._changes)
         self._token = token
 
     @classmethod
@@ -74,7 +74,7 @@ class FirestoreStore:
         """Delete a document that is not there: the cheapest proof that a commit is done."""
 
         async def plan() -> Plan[None]:
-            return Plan(None, [self._units.delete(Place(kinds.HEALTH, (self._token(),)))])
+            return Plan(None, [self._changes.delete(Place(kinds.HEALTH, (self._token(),)))])
 
         await self._change(plan)
 
@@ -91,13 +91,13 @@ class FirestoreStore:
             found = await self._connection.get(places)
             changes, counts = _changes(patients, places, found)
             writes = [
-                self._units.replace(place, kinds.PATIENTS.to_document(patient), found[place])
+                self._changes.replace(place, kinds.PATIENTS.to_document(patient), found[place])
                 if place in found
-                else self._units.create(place, kinds.PATIENTS.to_document(patient))
+                else self._changes.create(place, kinds.PATIENTS.to_document(patient))
                 for place, patient in changes.items()
             ]
             writes += [
-                self._units.merge(
+                self._changes.merge(
                     kinds.hospital_place(hospital_id), {"hospitalId": hospital_id}, {"revision": 1}
                 )
                 for hospital_id in sorted({patient.hospital_id for patient in changes.values()})
@@ -169,8 +169,8 @@ class FirestoreStore:
             return Plan(
                 round_,
                 [
-                    self._units.create(place, kinds.ROUNDS.to_document(round_)),
-                    self._units.merge(hospital, {"hospitalId": round_.hospital_id}, {"revision": 0}),
+                    self._changes.create(place, kinds.ROUNDS.to_document(round_)),
+                    self._changes.merge(hospital, {"hospitalId": round_.hospital_id}, {"revision": 0}),
                 ],
             )
 
@@ -221,7 +221,9 @@ class FirestoreStore:
             for place, call in new.items():
                 if kinds.CALLS.place(call) != place:
                     raise ValueError(f"call {call.id}: the id is not that of its round and patient")
-            writes = [self._units.create(place, kinds.CALLS.to_document(call)) for place, call in new.items()]
+            writes = [
+                self._changes.create(place, kinds.CALLS.to_document(call)) for place, call in new.items()
+            ]
             return Plan(len(new), writes)
 
         return await self._change(plan)
@@ -433,7 +435,7 @@ class FirestoreStore:
 
     async def _change(self, plan: Callable[[], Awaitable[Plan[T]]]) -> T:
         async with self._working():
-            return await self._units.carry_out(plan)
+            return await self._changes.carry_out(plan)
 
     async def _replace(self, kind: Kind[T], change: Callable[[T], T | None], *key: str) -> T | None:
         """Store what `change` makes of the record; that, or None when there is no record or nothing is to be changed."""
@@ -444,7 +446,7 @@ class FirestoreStore:
             after = change(kind.from_document(found[place].document)) if place in found else None
             if after is None:
                 return Plan(None)
-            return Plan(after, [self._units.replace(place, kind.to_document(after), found[place])])
+            return Plan(after, [self._changes.replace(place, kind.to_document(after), found[place])])
 
         return await self._change(plan)
 
@@ -455,16 +457,16 @@ class FirestoreStore:
         await self._change(plan)
 
     def _written(self, kind: Kind[T], record: T) -> Any:
-        return self._units.put(kind.place(record), kind.to_document(record))
+        return self._changes.put(kind.place(record), kind.to_document(record))
 
     def _created(self, kind: Kind[T], record: T) -> Any:
-        return self._units.create(kind.place(record), kind.to_document(record))
+        return self._changes.create(kind.place(record), kind.to_document(record))
 
     def _bar(self, entry: DoNotCall) -> list[Any]:
         return [
             self._created(kinds.DO_NOT_CALL, entry),
             *(
-                self._units.put(place, document)
+                self._changes.put(place, document)
                 for place, document in kinds.DO_NOT_CALL.beside(entry).items()
             ),
         ]

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from careflow.errors import StoreError
 from careflow.ports import Comparison, R
 from careflow.store import firestore_queries as queries
+from careflow.store.firestore_changes import MARK, Changes, Plan
 from careflow.store.firestore_connection import Connection
 from careflow.store.firestore_kinds import KIND_OF, Document, Kind
 from careflow.store.firestore_places import Place
-from careflow.store.firestore_units import MARK, Plan, Units
 from careflow.store.parts import in_parts
 
 
 class Archiving:
     """What `ports.Archive` says of each method."""
 
-    def __init__(self, connection: Connection, units: Units) -> None:
+    def __init__(self, connection: Connection, changes: Changes) -> None:
         self._connection = connection
-        self._units = units
+        self._changes = changes
 
     async def records(self, kind: type[R], after: R | None, limit: int) -> Sequence[R]:
         """In the order of the document names: hashes of the keys."""
@@ -63,6 +63,6 @@ class Archiving:
                     raise StoreError(
                         f"one of {len(records)} records does not fit beside those in {kind.collection}"
                     )
-            return Plan(len(new), [self._units.create(place, creates[place]) for place in creates])
+            return Plan(len(new), [self._changes.create(place, creates[place]) for place in creates])
 
-        return await self._units.carry_out(plan)
+        return await self._changes.carry_out(plan)

@@ -15,17 +15,17 @@ from careflow.core.calls import CallState, attempt_id
 from careflow.core.patients import SkipReason
 from careflow.ports import Began, BeginResult, Guard
 from careflow.store import firestore_kinds as kinds
+from careflow.store.firestore_changes import Changes, Plan
 from careflow.store.firestore_connection import Connection, Found
 from careflow.store.firestore_places import Place
-from careflow.store.firestore_units import Plan, Units
 
 
 class Attempts:
     """What `ports.Store` does with attempts."""
 
-    def __init__(self, connection: Connection, units: Units) -> None:
+    def __init__(self, connection: Connection, changes: Changes) -> None:
         self._connection = connection
-        self._units = units
+        self._changes = changes
 
     async def begin(self, attempt: Attempt, guard: Guard) -> BeginResult:
         """`ports.Store.begin_attempt`.
@@ -61,13 +61,13 @@ class Attempts:
             return Plan(
                 BeginResult(Began.BEGUN, attempt),
                 [
-                    self._units.create(place, kinds.ATTEMPTS.to_document(attempt)),
-                    *(self._units.create(other, document) for other, document in beside),
+                    self._changes.create(place, kinds.ATTEMPTS.to_document(attempt)),
+                    *(self._changes.create(other, document) for other, document in beside),
                 ],
                 transaction,
             )
 
-        return await self._units.carry_out(plan)
+        return await self._changes.carry_out(plan)
 
     async def update(
         self,
@@ -93,15 +93,15 @@ class Attempts:
             return Plan(
                 True,
                 [
-                    self._units.replace(place, kinds.ATTEMPTS.to_document(after), found[place]),
-                    *(self._units.create(other, beside[other]) for other in taken),
-                    *(self._units.delete(other) for other in before if other not in beside),
+                    self._changes.replace(place, kinds.ATTEMPTS.to_document(after), found[place]),
+                    *(self._changes.create(other, beside[other]) for other in taken),
+                    *(self._changes.delete(other) for other in before if other not in beside),
                     *always,
                     *(write for other, writes in new.items() if other not in found for write in writes),
                 ],
             )
 
-        return await self._units.carry_out(plan)
+        return await self._changes.carry_out(plan)
 
     async def _ask(
         self,

@@ -4,7 +4,7 @@ The client above it (`google.cloud.firestore.AsyncClient`) takes the emulator's 
 an object of every value. This one takes a channel, and plain protobuf messages in its own thin wrappers (`_plain`).
 
 Reads are tried again here, for they change nothing. A commit is not: after an error nobody knows whether it was done,
-and only who planned it can find out (`firestore_units`).
+and only who planned it can find out (`firestore_changes`).
 """
 
 from __future__ import annotations

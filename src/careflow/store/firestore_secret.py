@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from careflow.errors import StoreError
 from careflow.store import firestore_queries as queries
+from careflow.store.firestore_changes import Changes, Plan
 from careflow.store.firestore_connection import Connection
 from careflow.store.firestore_kinds import SECRET
 from careflow.store.firestore_places import Place
-from careflow.store.firestore_units import Plan, Units
 
 PLACE = Place(SECRET, name="ids")
 FIELD = "secret"
@@ -22,9 +22,9 @@ FIELD = "secret"
 class Secret:
     """Sees to it that the connection has the secret. `make` gives 32 bytes that nobody can guess."""
 
-    def __init__(self, connection: Connection, units: Units, make: Callable[[], bytes]) -> None:
+    def __init__(self, connection: Connection, changes: Changes, make: Callable[[], bytes]) -> None:
         self._connection = connection
-        self._units = units
+        self._changes = changes
         self._make = make
 
     async def ready(self) -> None:
@@ -34,7 +34,7 @@ class Secret:
         Raises StoreUnavailable, and StoreError when the secret of a database that is in use is gone.
         """
         if self._connection.secret is None:
-            self._connection.secret = bytes.fromhex(await self._units.carry_out(self._plan))
+            self._connection.secret = bytes.fromhex(await self._changes.carry_out(self._plan))
 
     async def _plan(self) -> Plan[str]:
         found = await self._connection.get([PLACE])
@@ -48,7 +48,7 @@ class Secret:
         if PLACE in found:
             return Plan(str(found[PLACE].document[FIELD]))
         made = self._make().hex()
-        return Plan(made, [self._units.create(PLACE, {FIELD: made})])
+        return Plan(made, [self._changes.create(PLACE, {FIELD: made})])
 
     async def _in_use(self) -> bool:
         return bool((await self._connection.query(None, queries.HOSPITALS.query(limit=1))).documents)

@@ -39,7 +39,7 @@ class Plan(Generic[T]):
     transaction: bytes = b""
 
 
-class Units:
+class Changes:
     """Carries out plans. `token` makes the marks: text that was never used before."""
 
     def __init__(self, connection: Connection, token: Callable[[], str]) -> None:
