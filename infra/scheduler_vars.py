@@ -42,6 +42,15 @@ def values_of(outputs: Sequence[Mapping[str, str]]) -> dict[str, object]:
     }
 
 
+def read(path: Path) -> Mapping[str, str]:
+    """What one environment has for the scheduler. Raises ValueError naming the file when it is not there yet."""
+    try:
+        found: Mapping[str, str] = json.loads(path.read_text())["scheduler"]["value"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} has no output `scheduler`: make apply, then make output") from error
+    return found
+
+
 def as_tfvars(values: Mapping[str, object]) -> str:
     """The values as a file of Terraform's; JSON's strings, lists and objects are expressions there too."""
     lines = ["# Written by infra/scheduler_vars.py from the outputs of infra/."]
@@ -53,8 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{(__doc__ or '').strip()}\n")
         return 2
     try:
-        read = [json.loads(Path(name).read_text())["scheduler"]["value"] for name in arguments]
-        sys.stdout.write(as_tfvars(values_of(read)))
+        sys.stdout.write(as_tfvars(values_of([read(Path(name)) for name in arguments])))
     except (OSError, ValueError, KeyError) as error:
         sys.stderr.write(f"scheduler_vars.py: {error}\n")
         return 1

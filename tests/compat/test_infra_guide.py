@@ -110,3 +110,34 @@ class TestMakefile:
         assert done.returncode != 0
         assert "outputs.json" in done.stderr
         assert kept.read_text() == "kept"
+
+    @pytest.mark.parametrize("target", ["plan", "apply", "destroy", "output"])
+    def test_an_environment_that_is_not_there_is_named_with_those_that_are(
+        self, infra: Path, target: str
+    ) -> None:
+        done = subprocess.run(
+            ["make", target, "ENVIRONMENT=stagng", "TERRAFORM=false"],
+            cwd=infra,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert done.returncode != 0
+        assert "there is no vars/stagng.tfvars; there are: prod staging" in done.stderr
+
+    def test_an_output_that_fails_leaves_what_was_kept(self, infra: Path) -> None:
+        kept = infra / "staging.outputs.json"
+        kept.write_text("kept")
+        done = subprocess.run(["make", "output", "TERRAFORM=false"], cwd=infra, timeout=20, check=False)
+        assert done.returncode != 0
+        assert kept.read_text() == "kept"
+        assert not [*infra.glob("*.new")]
+
+    def test_an_environment_without_outputs_is_named(self, infra: Path) -> None:
+        (infra / "staging.outputs.json").write_text("{}")
+        done = subprocess.run(
+            ["make", "scheduler-vars"], cwd=infra, capture_output=True, text=True, timeout=20
+        )
+        assert done.returncode != 0
+        assert "staging.outputs.json has no output `scheduler`: make apply" in done.stderr
+        assert not [*infra.glob("*.new")]
