@@ -49,14 +49,25 @@ def test_every_patient_has_the_same_outcome_on_firestore_and_cloud_tasks_as_on_o
     tmp_path: Path,
 ) -> None:
     require_emulator()
-    disk = begin(tmp_path / "disk")
+    (tmp_path / "hospitals.toml").write_text(
+        '[[hospitals]]\nid = "lakeside"\nname = "Lakeside"\nphone = "+1 312 555 0101"\nroundHours = [20]\n'
+    )
+    whose = ("--hospital", "lakeside")  # which has no round in the morning
+    file = str(tmp_path / "hospitals.toml")
+    disk = begin(tmp_path / "disk", *whose, CAREFLOW_HOSPITALS=file)
     # The environment names a production that the demo must leave alone.
     cloud = begin(
         tmp_path / "cloud",
-        *("--store", "firestore", "--queue", "cloud-tasks"),
+        *("--store", "firestore", "--queue", "cloud-tasks", *whose),
+        CAREFLOW_HOSPITALS=file,
         CAREFLOW_PROJECT="hospital-prod",
         CAREFLOW_ENVIRONMENT="prod",
         CAREFLOW_TWILIO_ACCOUNT_SID="AC1",
+        CAREFLOW_PULSE_URL="https://careflow-agent.example",
+        CAREFLOW_CALLER_URL="https://caller-agent.example",
+        CAREFLOW_PULSE_AUDIENCE="https://careflow-agent.example",
+        CAREFLOW_STORE="firestore",  # without FIRESTORE_EMULATOR_HOST: the hospital's own database
+        CAREFLOW_ROUND_HOURS="20",
     )
     here, there = morning(disk), morning(cloud)
     assert there == here
@@ -66,6 +77,16 @@ def test_every_patient_has_the_same_outcome_on_firestore_and_cloud_tasks_as_on_o
     log = (tmp_path / "cloud" / "log.jsonl").read_text()
     assert "hospital-prod" not in log
     assert not [*(tmp_path / "cloud").glob("careflow.sqlite3*")]  # nothing was kept on the disk in secret
+
+
+def test_it_asks_which_hospital_of_the_file_and_makes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "hospitals.toml"
+    file.write_text('[[hospitals]]\nid = "lakeside"\nname = "Lakeside"\nphone = "+1 312 555 0101"\n')
+    demo = begin(tmp_path / "data", CAREFLOW_HOSPITALS=str(file))
+    out, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert json.loads(out)["error"]["message"].endswith("name one with --hospital: lakeside")
+    assert not (tmp_path / "data").exists()
 
 
 def test_without_java_it_says_what_is_missing_and_leaves_nothing_behind(tmp_path: Path) -> None:
