@@ -102,7 +102,7 @@ async def until(clock, done, step=1.0, turns=3000):
     raise AssertionError("it never came to pass")
 
 
-async def settle(clock, seconds=1.0, turns=15):
+async def settle(clock, seconds=1.0, turns=50):
     for _ in range(turns):
         await asyncio.sleep(0.002)
         clock.advance(seconds / turns)
@@ -387,7 +387,7 @@ async def test_a_target_that_hangs_keeps_no_other_job_waiting(scheduler, clock, 
 
     scheduler = new_scheduler(scheduler._database, clock, answer)
     async with serving(scheduler):
-        await until(clock, lambda: len([1 for host, _ in seen if host == "fine.test"]) == 3)
+        await until(clock, lambda: len([1 for host, _ in seen if host == "fine.test"]) == 3, step=0.25)
     assert [host for host, _ in seen].count("stuck.test") == 1
     assert all(moment.second <= 20 for _, moment in seen)  # the tests' clock runs fast
 
