@@ -95,8 +95,8 @@ class Counted:
     # Every further one: two processes look every 5 s (caller/watch.py), Pulse renews its lease every 20 s.
     minute: Documents = Documents(reads=27, writes=3)
     unanswered: Documents = Documents(reads=56, writes=12, deletes=2)  # an attempt
-    sweep: Documents = Documents(reads=7)  # and a read for each open call
-    idle_hour: Documents = Documents(reads=308)  # one instance of each service
+    sweep: Documents = Documents(reads=5)  # and a read for each call that is left
+    idle_hour: Documents = Documents(reads=284)  # one instance of each service
     looks_a_minute: float = 4.0  # reads for each attempt in flight: two Callers, every 30 s
     answered_requests: tuple[float, float] = (1.2, 8.2)  # to Pulse; to both Callers
     unanswered_requests: tuple[float, float] = (1.07, 4.07)
@@ -115,6 +115,7 @@ class Hospital:
     minutes: float = 2.0  # of conversation
     ring_seconds: float = 25.0
     calls_in_flight: int = 30  # CAREFLOW_CALLS_IN_FLIGHT; 10, the default, would take 4 hours a round
+    calls_per_second: float = 1.0  # CAREFLOW_CALLS_PER_SECOND
     characters: float = 300.0  # of speech that no other call has in the cache, a conversation
     callers_kept: int = 2  # instances that are always there: caller-agent, caller-agent-twilio
     caller_memory_gib: float = 1.5  # of both
@@ -153,6 +154,17 @@ class Hospital:
         return self.attempt_minutes / self.calls_in_flight / 60
 
     @property
+    def looked_at(self) -> float:
+        """Calls that sweeps look at: no more at a time than the queue begins until the next, and fewer when fewer are left.
+
+        All calls of a round are due at once and worked off evenly. Both the job and Pulse sweep.
+        """
+        most = self.calls_per_second * 3600 / SWEEPS_AN_HOUR
+        fewer = min(1.0, most / self.patients)  # that part of the time there are not so many left
+        at_a_time = most * (1 - fewer) + fewer * min(most, self.patients) / 2
+        return 2 * SWEEPS_AN_HOUR * self.busy_hours * at_a_time
+
+    @property
     def billed_minutes(self) -> float:
         """Each conversation rounded up to the minute, half a minute on the average."""
         return self.conversations * (self.minutes + 0.5)
@@ -170,9 +182,7 @@ class Line:
 
 def documents(hospital: Hospital, counted: Counted) -> Documents:
     """Documents of a month, by what they are counted for."""
-    open_on_average = hospital.patients / 2  # of a round's calls, while it is being worked off
     sweeps = SWEEPS_AN_HOUR * 24 * hospital.days
-    swept = 2 * SWEEPS_AN_HOUR * hospital.busy_hours * open_on_average  # by the job, and by Pulse itself
     return (
         counted.round.times(hospital.rounds_a_day * hospital.days)
         .plus(counted.planned.times(hospital.calls))
@@ -181,7 +191,7 @@ def documents(hospital: Hospital, counted: Counted) -> Documents:
         .plus(counted.unanswered.times(hospital.unanswered))
         .plus(counted.idle_hour.times(24 * hospital.days))
         .plus(counted.sweep.times(sweeps))
-        .plus(Documents(reads=swept + counted.looks_a_minute * hospital.attempt_minutes))
+        .plus(Documents(reads=hospital.looked_at + counted.looks_a_minute * hospital.attempt_minutes))
     )
 
 
@@ -204,8 +214,17 @@ def month(hospital: Hospital, counted: Counted) -> Sequence[tuple[str, Sequence[
 
     return (
         ("Cloud Scheduler", [line("jobs, staging and production", "jobs", hospital.jobs)]),
-        # Each is created, and delivered, once for each attempt.
-        ("Cloud Tasks", [line("tasks made and delivered", "tasks", 2 * hospital.calls * hospital.attempts)]),
+        # Each is created, and delivered, once for each attempt; sweeps ask for it again.
+        (
+            "Cloud Tasks",
+            [
+                line(
+                    "tasks made and delivered",
+                    "tasks",
+                    2 * hospital.calls * hospital.attempts + hospital.looked_at,
+                )
+            ],
+        ),
         (
             "Firestore",
             [
