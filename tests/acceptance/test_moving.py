@@ -435,6 +435,23 @@ async def test_an_export_goes_on_only_with_what_it_began(pair: tuple[Store, Stor
         await export_all(old, tmp_path / "mine")
 
 
+async def test_a_mistyped_hospital_leaves_no_directory_in_the_way(
+    pair: tuple[Store, Store], tmp_path: Path
+) -> None:
+    old, _ = pair
+    mistyped = HEADING.model_copy(update={"hospital": "genral"})
+    with pytest.raises(NotMoved, match="no records of hospital 'genral'"):
+        await export_all(old, tmp_path / "archive", mistyped)
+    assert not (tmp_path / "archive").exists()
+
+
+def test_a_full_disk_is_told_with_the_file(archive: Path) -> None:
+    (archive / "calls.ndjson").unlink()
+    (archive / "calls.ndjson").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*calls\.ndjson'"):
+        ArchiveDirectory(archive).append("calls", [Records().call()])
+
+
 # --- archives that are not as they were written ------------------------------------------------------------------
 
 

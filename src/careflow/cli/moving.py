@@ -92,7 +92,7 @@ async def import_(
     if json:
         print_json({"directory": str(directory), "new": new, **_document(manifest)})
         return
-    _print(f"{'Found' if check else 'Imported'} in {_place(settings)}", manifest)
+    _print(f"{'Found in' if check else 'Imported into'} {_place(settings)}", manifest)
     print("The store holds what the archive does, by count and digest" + (f"; {new:,} new" if new else ""))
     if unfinished := sum(one.unfinished for one in manifest.summaries.values()):
         print(

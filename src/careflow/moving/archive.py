@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -124,7 +124,8 @@ class ArchiveDirectory:
 
     def append(self, name: str, records: Sequence[Record]) -> None:
         """Add records to a file, which is made if need be. On disk for good when `finish` returns."""
-        with os.fdopen(self._opened(self._file(name), os.O_APPEND), "wb") as file:
+        path = self._file(name)
+        with _naming(path), os.fdopen(self._opened(path, os.O_APPEND), "wb") as file:
             file.writelines(text_of(record) + b"\n" for record in records)
 
     def discard(self, name: str) -> None:
@@ -213,7 +214,7 @@ class ArchiveDirectory:
     def _write(self, name: str, text: str) -> None:
         """The file is there whole or not at all."""
         draft = self.path / f".{name}"
-        with os.fdopen(self._opened(draft, os.O_TRUNC), "w") as file:
+        with _naming(draft), os.fdopen(self._opened(draft, os.O_TRUNC), "w") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -234,6 +235,15 @@ class ArchiveDirectory:
         except ValidationError as error:
             places = ", ".join(".".join(map(str, one["loc"])) or "the document" for one in error.errors())
             raise ArchiveUnusable(f"{name} is not as it was written: {places}") from error
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A write that is refused (a full disk) does not say which file it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _record(name: str, line: bytes, where: str) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,7 +109,7 @@ def digest_of(summaries: Mapping[str, Summary]) -> str:
 
 async def pages(
     store: Archive, kind: type[R], hospitals: Collection[str] | None, after: R | None = None
-) -> AsyncIterator[Sequence[R]]:
+) -> AsyncGenerator[Sequence[R], None]:
     """All records of the kind after that one, of these hospitals (all if None)."""
     while page := await store.records(kind, after=after, limit=PAGE):
         after = page[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from contextlib import aclosing
 from datetime import datetime
 
 from careflow.core.attempts import Attempt
@@ -41,6 +42,8 @@ async def export(
     hospitals = None if heading.hospital is None else {heading.hospital}
     if directory.is_whole:
         return await _again(store, directory, heading, hospitals, told)
+    if hospitals and not await _holds_any(store, hospitals):
+        raise NotMoved(f"there are no records of hospital {heading.hospital!r}")
     if not mid_round:
         await _refuse_unfinished(store, hospitals)
     directory.begin(heading)
@@ -59,11 +62,18 @@ async def export(
             f"the store is being changed ({', '.join(changed)}), so what was read is of no one instant: stop what runs on it and"
             " give the same command again"
         )
-    if hospitals and not any(one.count for one in stored.values()):
-        raise NotMoved(f"there are no records of hospital {heading.hospital!r}")
     if not mid_round:
         _refuse({name: one.unfinished for name, one in stored.items()})
     return directory.finish(heading, written, now)
+
+
+async def _holds_any(store: Store, hospitals: Collection[str]) -> bool:
+    for kind in KINDS.values():
+        async with aclosing(pages(store, kind, hospitals)) as found:
+            async for page in found:
+                if page:
+                    return True
+    return False
 
 
 async def _append(
