@@ -169,7 +169,7 @@ class TwilioPhone:
         return form
 
     def _backoff(self, answer: httpx.Response, tried: int) -> float:
-        """Doubling with full jitter, or what Retry-After asks for; in seconds of the clock."""
+        """Doubled each time, half of it by chance; or what Retry-After asks for. In seconds of the clock."""
         asked = answer.headers.get("retry-after", "")
         if asked.isdecimal():
             return min(float(asked), _LONGEST_BACKOFF_SECONDS)
