@@ -42,7 +42,7 @@ $(CAREFLOW):
 	@$(MAKE) -C $(ROOT) .venv/.ready
 
 run: $(CAREFLOW) ## Serve this agent here, with everything it needs around it, until Ctrl-C (UP="--speed 20": patients live faster)
-	@[ -e "$(DATA)/careflow.sqlite3" ] || [ -n "$$CAREFLOW_TWILIO_ACCOUNT_SID" ] || \
+	@[ -e "$(DATA)/careflow.sqlite3" ] || [ -n "$$CAREFLOW_TWILIO_ACCOUNT_SID" ] || [ "$$CAREFLOW_STORE" = firestore ] || \
 	  "$(CAREFLOW)" roster import --sample --data-dir "$(DATA)"
 	@exec "$(CAREFLOW)" up --data-dir "$(DATA)" $(UP)
 
@@ -60,6 +60,7 @@ build: ## Build the image: by docker, podman or buildah, else by Cloud Build, wh
 	    set -x; "$(GCLOUD)" builds submit "$(ROOT)" --project="$(PROJECT)" --region="$(REGION)" \
 	      --config="$(ROOT)/careflow-agents/cloudbuild.yaml" \
 	      --substitutions="_DOCKERFILE=$(patsubst $(ROOT)/%,%,$(HERE)/Dockerfile),_IMAGE=$$image,_PYTHON_IMAGE=$(PYTHON_IMAGE)" ;; \
+	  ?*) echo "make build: BUILDER=$$builder: accepted are docker, podman, buildah and gcloud" >&2; exit 1 ;; \
 	  *) echo 'make build: there is no docker, podman or buildah with a running engine, and no gcloud for Cloud Build: install one' >&2; \
 	    exit 1 ;; \
 	esac

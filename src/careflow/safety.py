@@ -203,9 +203,16 @@ def _who_signs_for_everybody_stays_on_this_machine(
 
 
 def _production_phones_patients(settings: Settings, roles: frozenset[str]) -> Iterator[Problem]:
-    if not practises(settings):
+    if not practises(settings) or not roles & {"caller", "lab"}:
         return
-    if "caller" in roles and "lab" not in roles:
+    if settings.store == "firestore" and not settings.firestore_emulator:
+        yield Problem(
+            ("twilio_account_sid", "store", "firestore_emulator"),
+            f"not set, but the records are in Firestore, of project {settings.project!r}: the lab would be telephoned and no"
+            " patient, and what it says kept as theirs; set the account, or practise without CAREFLOW_STORE or with"
+            " FIRESTORE_EMULATOR_HOST",
+        )
+    elif "caller" in roles and "lab" not in roles:
         for field, value in {
             "environment": settings.environment if settings.environment == PRODUCTION else "",
             "cloud_run_service": settings.cloud_run_service,

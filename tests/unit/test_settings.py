@@ -243,6 +243,17 @@ def test_what_is_meant_to_run_is_not_refused(monkeypatch: pytest.MonkeyPatch, na
             "no patient",
         ),
         ({}, {"CAREFLOW_ENVIRONMENT": "prod"}, "caller", "CAREFLOW_TWILIO_ACCOUNT_SID", "no patient"),
+        # an operator's shell, in which somebody wants to practise
+        *(
+            (
+                {"CAREFLOW_STORE": "firestore", "CAREFLOW_PROJECT": "hospital-staging"},
+                {},
+                role,
+                "CAREFLOW_TWILIO_ACCOUNT_SID",
+                "kept as theirs",
+            )
+            for role in ("caller", "lab")
+        ),
         # real telephones
         (
             CLINIC,
