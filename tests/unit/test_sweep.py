@@ -156,7 +156,7 @@ class TestLeftCalls:
             crowd = [patient(number) for number in range(size)]
             ten = 10 / EVERY.total_seconds()
             async with world(crowd, kind="firestore", calls_per_second=ten) as it:
-                usage = it.store.usage  # type: ignore[attr-defined]
+                usage = it.store.usage
                 await it.trigger()
                 for seconds in (EVERY.total_seconds() - 1, 1):
                     it.clock.advance(seconds)
