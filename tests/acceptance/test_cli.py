@@ -227,3 +227,9 @@ class TestWhereabouts:
     def test_rubbish_is_passed_over(self, tmp_path: Path) -> None:
         (tmp_path / "pulse.url").write_bytes(b"\xff\xfe")
         assert reached(load_settings(data_dir=tmp_path)).pulse_url == "http://127.0.0.1:8001"
+
+
+def test_the_next_command_is_of_the_same_place(careflow: Careflow) -> None:
+    status, said, _ = careflow("roster", "import", "--sample", "--data-dir", "here", "--hospital", "general")
+    assert status == 0
+    assert "rounds run --hour 8 --data-dir here --hospital general" in said

@@ -80,6 +80,12 @@ def hospital_of(settings: Settings) -> Profile:
     return this
 
 
+def same_place(data_dir: Path | None, hospital: str | None) -> str:
+    """What the next command has to be given to look at the same records; begins with a space, or is empty."""
+    place = f" --data-dir {data_dir}" if data_dir else ""
+    return place + (f" --hospital {hospital}" if hospital else "")
+
+
 def clock_of(settings: Settings) -> Clock:
     """The clock a running deployment lives by, as far as a command can tell: the machine's, or the virtual one it publishes.
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from cyclopts import Parameter
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from careflow.cli.context import Hospital, Interrupted, Json, hospital_of
+from careflow.cli.context import Hospital, Interrupted, Json, hospital_of, same_place
 from careflow.cli.demo_result import Result
 from careflow.cli.output import local, print_json
 from careflow.cli.progress import Progress, followed
@@ -107,10 +107,10 @@ async def demo(
         result.print()
         print(f"\n{time.monotonic() - started:.0f} s in all; everything is in {settings.data_dir}")
         lives_on = store == "sqlite" or emulator.outlives_us
-        _lead_on(settings, result, lives_on=lives_on, whose=f" --hospital {hospital}" if hospital else "")
+        _lead_on(settings, result, lives_on=lives_on, where=same_place(settings.data_dir, hospital))
 
 
-def _lead_on(settings: Settings, result: Result, *, lives_on: bool, whose: str) -> None:
+def _lead_on(settings: Settings, result: Result, *, lives_on: bool, where: str) -> None:
     if not lives_on:
         print("The emulator has ended and its records with it: start one yourself and name it in")
         print("FIRESTORE_EMULATOR_HOST, and the demo leaves them there to look at.")
@@ -125,7 +125,7 @@ def _lead_on(settings: Settings, result: Result, *, lives_on: bool, whose: str) 
         f"calls show {result.worth_hearing} --transcript --audio call.wav",
         f"rounds show {result.round.id}",
     ):
-        print(f"  careflow {words} --data-dir {settings.data_dir}{whose}")
+        print(f"  careflow {words}{where}")
 
 
 def _own_directory(data_dir: Path | None) -> Path:

@@ -20,6 +20,7 @@ from careflow.cli.context import (
     Refused,
     clock_of,
     opened,
+    same_place,
     settings_at,
 )
 from careflow.cli.output import count, local, plain, print_json, print_table
@@ -83,7 +84,9 @@ async def import_(
             f"{count(len(reading.patients), 'patient')}: {counts.created:,} new, {counts.updated:,} updated, "
             f"{counts.unchanged:,} unchanged; {count(len(reading.notes), 'note')}"
         )
-        print("Next: careflow rounds run --hour 8 (with careflow up running)")
+        print(
+            f"Next: careflow rounds run --hour 8{same_place(data_dir, hospital)} (with careflow up running)"
+        )
 
 
 async def put(store: Store, patients: Sequence[Patient], progress: Progress) -> PutCounts:

@@ -19,6 +19,7 @@ from careflow.cli.context import (
     clock_of,
     must_be_there,
     opened,
+    same_place,
     settings_at,
 )
 from careflow.cli.output import local, print_json, print_table
@@ -71,7 +72,7 @@ async def run(
         print_json(body)
     else:
         print(planned)
-        print(f"Next: careflow rounds show {body['roundId']}")
+        print(f"Next: careflow rounds show {body['roundId']}{same_place(data_dir, hospital)}")
 
 
 async def _follow(data_dir: Path | None, hospital: str | None, round_id: str, progress: Progress) -> None:
@@ -83,7 +84,10 @@ async def _follow(data_dir: Path | None, hospital: str | None, round_id: str, pr
 
             await followed(context.store, context.hospital_id, round_id, now, progress, asyncio.Event())
     except asyncio.CancelledError as error:
-        raise Interrupted(f"the round goes on without you; see careflow rounds show {round_id}") from error
+        where = same_place(data_dir, hospital)
+        raise Interrupted(
+            f"the round goes on without you; see careflow rounds show {round_id}{where}"
+        ) from error
 
 
 @app.command(name="list")
