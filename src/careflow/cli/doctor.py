@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -93,7 +91,6 @@ async def _examined(settings: Settings, where: Where, identity_token: str) -> Re
     from careflow.doctor.set_up import SetUp
 
     cloud = believes_google(settings) or (where.endpoint or "").endswith(".googleapis.com")
-    directory = where.data_dir or os.environ.get("CAREFLOW_DATA_DIR")
     data = ("--data-dir", str(where.data_dir)) if where.data_dir else ()
     endpoint = ("--endpoint", where.endpoint) if where.endpoint and not cloud else ()
     jobs = _Jobs(
@@ -102,7 +99,7 @@ async def _examined(settings: Settings, where: Where, identity_token: str) -> Re
             location=where.location or settings.location,
             endpoint=where.endpoint or (GOOGLE if cloud else settings.scheduler_url),
             token=where.token,
-            data_dir=Path(directory) if directory else None,
+            data_dir=where.data_dir,
         )
     )
     async with httpx.AsyncClient(timeout=_SECONDS) as http:
