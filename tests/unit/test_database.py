@@ -1,30 +1,22 @@
-"""The SQLite database: group commit, faults, versions, roles, several processes, sudden death."""
+"""The SQLite database: group commit, snapshots, and what the disk does to it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import resource
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import textwrap
 import threading
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from careflow.core.calls import Call, CallState, Outcome, call_id, end
-from careflow.errors import StoreError, StoreInUse, StoreTooNew, StoreUnavailable
-from careflow.store import codec
+from careflow.errors import StoreError, StoreUnavailable
 from careflow.store.database import FILE, Database
 from careflow.store.locks import hold_role
-from careflow.store.sqlite import SqliteStore
+from databases import insert, names, running
 
 
 @pytest.fixture
@@ -32,14 +24,6 @@ def database(tmp_path):
     database = Database.open(tmp_path)
     yield database
     database.close()
-
-
-def insert(name):
-    return lambda connection: connection.execute("INSERT INTO hospitals (id) VALUES (?)", (name,))
-
-
-def names(connection):
-    return [name for (name,) in connection.execute("SELECT id FROM hospitals ORDER BY id")]
 
 
 @contextmanager
@@ -66,9 +50,6 @@ async def grouped(database, *jobs):
         await asyncio.sleep(0)
     await blocked
     return await asyncio.gather(*waiting, return_exceptions=True)
-
-
-# --- group commit
 
 
 async def test_writes_asked_for_together_share_one_commit(database):
@@ -173,9 +154,6 @@ async def test_closing_finishes_what_was_asked_for(tmp_path):
     again = Database.open(tmp_path)
     assert len(await again.read(names)) == 5
     again.close()
-
-
-# --- what the disk does
 
 
 async def test_a_commit_reaches_the_disk(database):
@@ -314,300 +292,3 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path):
     with pytest.raises(StoreError, match="damaged or is not a database"):
         Database.open(tmp_path)
     assert (tmp_path / FILE).read_text().startswith("precious")
-
-
-# --- versions
-
-
-def test_a_newer_database_is_refused_naming_both_versions_and_left_untouched(tmp_path):
-    Database.open(tmp_path).close()
-    path = tmp_path / FILE
-    with sqlite3.connect(path) as connection:
-        known = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute("PRAGMA user_version = 999")
-    connection.close()
-    before = path.read_bytes()
-    with pytest.raises(StoreTooNew, match=f"999.*{known}"):
-        Database.open(tmp_path)
-    assert path.read_bytes() == before
-
-
-def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path, monkeypatch):
-    from careflow.store import database as module
-
-    Database.open(tmp_path).close()
-    known = module._migrations("careflow.store.migrations")
-    broken = [*known, (known[-1][0] + 1, "CREATE TABLE extra (id INTEGER);\nINSERT INTO nowhere VALUES (1);")]
-    monkeypatch.setattr(module, "_migrations", lambda schema: broken)
-    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-        Database.open(tmp_path)
-    monkeypatch.setattr(module, "_migrations", lambda schema: known)
-    Database.open(tmp_path).close()
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    connection.close()
-    assert "extra" not in tables
-
-
-def test_a_new_migration_runs_once_and_keeps_the_data(tmp_path, monkeypatch):
-    from careflow.store import database as module
-
-    async def count(change):
-        database = Database.open(tmp_path)
-        try:
-            return await database.write(change)
-        finally:
-            database.close()
-
-    asyncio.run(count(insert("kept")))
-    known = module._migrations("careflow.store.migrations")
-    added = [*known, (known[-1][0] + 1, "CREATE TABLE extra (id INTEGER);\n-- the end\n")]
-    monkeypatch.setattr(module, "_migrations", lambda schema: added)
-    for _ in range(2):
-        assert asyncio.run(count(names)) == ["kept"]
-
-
-def test_open_calls_of_an_older_database_are_found_by_when_they_were_left(tmp_path, monkeypatch):
-    from careflow.store import database as module
-
-    micro, noon = timedelta(microseconds=1), datetime(2026, 11, 23, 12, tzinfo=UTC)
-
-    def call(patient_id, **changes):
-        times = {"due_at": noon, "not_after": noon, "created_at": noon, **changes}
-        name = call_id("r1", patient_id)
-        return Call(id=name, hospital_id="h1", round_id="r1", patient_id=patient_id, **times)
-
-    held = call("held", state=CallState.CALLING, lease_owner="w", lease_until=noon + micro)
-    calls = [call("due"), call("later", due_at=noon + 999_999 * micro), held]
-    calls.append(end(call("ended"), noon, Outcome.CANCELLED))
-    known = module._migrations("careflow.store.migrations")
-    monkeypatch.setattr(module, "_migrations", lambda schema: known[:2])
-    Database.open(tmp_path).close()
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        connection.executemany(
-            "INSERT INTO calls VALUES (?, 'h1', 'r1', ?, ?, '', '', 0, ?)",
-            [(call.id, call.patient_id, call.state.value, codec.CALL.dumps(call)) for call in calls],
-        )
-    connection.close()
-    monkeypatch.setattr(module, "_migrations", lambda schema: known)
-
-    async def left_by(since):
-        store = await SqliteStore.open(tmp_path)
-        try:
-            return {call.patient_id for call in await store.left_calls("h1", "r1", since=since)}
-        finally:
-            await store.close()
-
-    for patient_id, moment in (("due", noon), ("held", noon + micro), ("later", noon + 999_999 * micro)):
-        assert patient_id in asyncio.run(left_by(moment))
-        assert patient_id not in asyncio.run(left_by(moment - micro))
-    assert asyncio.run(left_by(noon + timedelta(days=1))) == {"due", "held", "later"}
-
-
-def test_migrations_are_numbered_without_gaps():
-    from careflow.store.database import _migrations
-
-    numbers = [number for number, _ in _migrations("careflow.store.migrations")]
-    assert numbers == list(range(1, len(numbers) + 1))
-
-
-# --- roles and processes
-
-
-def child(tmp_path, script):
-    """Another process on the same data directory. It prints lines; it is killed by the test or ends by itself."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
-
-@contextmanager
-def running(tmp_path, script):
-    process = child(tmp_path, script)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-HOLDER = """
-    import sys
-    from pathlib import Path
-    from careflow.store.locks import hold_role
-    lock = hold_role(Path(sys.argv[1]), "up")
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_role_has_one_holder_who_is_named_and_whose_death_frees_it(tmp_path):
-    with running(tmp_path, HOLDER) as holder:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(StoreInUse, match=f"{tmp_path}.*{holder.pid}"):
-            Database.open(tmp_path, exclusive="up")
-        hold_role(tmp_path, "pulse").release()
-        holder.kill()
-        holder.wait()
-        Database.open(tmp_path, exclusive="up").close()
-
-
-def test_a_role_is_given_up_at_close_and_only_then(tmp_path):
-    database = Database.open(tmp_path, exclusive="up")
-    with pytest.raises(StoreInUse):
-        hold_role(tmp_path, "up")
-    database.close()
-    with hold_role(tmp_path, "up") as lock:
-        lock.release()
-        lock.release()
-
-
-CLAIMER = """
-    import asyncio, json, sys
-    from datetime import datetime, timedelta, UTC
-    from pathlib import Path
-    from careflow.store.sqlite import SqliteStore
-
-    async def main():
-        store = await SqliteStore.open(Path(sys.argv[1]))
-        now = datetime(2026, 11, 23, 13, tzinfo=UTC)
-        print("ready", flush=True)
-        sys.stdin.readline()
-        won = []
-        for number in range(100):
-            claimed = await store.claim_call(
-                "h1", f"c{number}", owner=OWNER, now=now, lease_until=now + timedelta(minutes=1)
-            )
-            won += [number] if claimed and claimed.version == 1 else []
-        print(json.dumps(won), flush=True)
-        await store.close()
-
-    asyncio.run(main())
-"""
-
-
-async def test_two_processes_never_claim_the_same_call(tmp_path):
-    from datetime import UTC, datetime
-
-    from careflow.core.calls import Call
-    from careflow.store.sqlite import SqliteStore
-
-    now = datetime(2026, 11, 23, 13, tzinfo=UTC)
-    store = await SqliteStore.open(tmp_path)
-    await store.create_calls(
-        [
-            Call(
-                id=f"c{number}",
-                hospital_id="h1",
-                round_id="r1",
-                patient_id=f"p{number}",
-                due_at=now,
-                not_after=now,
-                created_at=now,
-            )
-            for number in range(100)
-        ]
-    )
-    await store.close()
-    scripts = [CLAIMER.replace("OWNER", repr(owner)) for owner in ("one", "two")]
-    with running(tmp_path, scripts[0]) as one, running(tmp_path, scripts[1]) as two:
-        for process in (one, two):
-            assert process.stdout.readline() == "ready\n"
-        for process in (one, two):
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        won = [json.loads(process.stdout.readline()) for process in (one, two)]
-    assert sorted(won[0] + won[1]) == list(range(100))
-
-
-WRITER = """
-    import asyncio, sys
-    from pathlib import Path
-    from careflow.store.database import Database
-
-    database = Database.open(Path(sys.argv[1]))
-
-    async def write(worker):
-        for number in range(10**6):
-            name = f"{worker}-{number}"
-            def work(connection):
-                connection.execute("INSERT INTO hospitals (id) VALUES (?)", (name + "-a",))
-                connection.execute("INSERT INTO hospitals (id) VALUES (?)", (name + "-b",))
-            await database.write(work)
-            print(name, flush=True)
-
-    async def main():
-        await asyncio.gather(*(write(worker) for worker in range(8)))
-
-    asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("lines", [1, 57, 200])
-async def test_what_was_promised_survives_kill_9_and_nothing_is_half_done(tmp_path, lines):
-    with running(tmp_path, WRITER) as writer:
-        promised = [writer.stdout.readline().strip() for _ in range(lines)]
-        writer.send_signal(signal.SIGKILL)
-        promised += [
-            line.strip() for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")
-        ]
-    database = Database.open(tmp_path)
-    stored = set(await database.read(names))
-    assert {f"{name}-{part}" for name in promised for part in "ab"} <= stored
-    assert {name[:-2] + "-b" for name in stored if name.endswith("-a")} <= stored
-    assert (
-        await database.read(lambda connection: connection.execute("PRAGMA integrity_check").fetchone()[0])
-        == "ok"
-    )
-    database.close()
-
-
-async def test_a_writer_waits_for_another_process_to_finish(database, tmp_path):
-    other = sqlite3.connect(tmp_path / FILE, isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN IMMEDIATE")
-    waiting = asyncio.ensure_future(database.write(insert("a")))
-    done, _ = await asyncio.wait([waiting], timeout=0.05)
-    assert not done
-    other.execute("COMMIT")
-    other.close()
-    await waiting
-
-
-async def test_a_lock_that_is_never_given_up_is_said_to_be_so(database, tmp_path):
-    database._connections[0].execute("PRAGMA busy_timeout = 1")
-    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="another process"):
-        await database.write(insert("a"))
-    other.execute("ROLLBACK")
-    other.close()
-    await database.write(insert("a"))
-
-
-# --- the last guard of invariant 1
-
-
-async def test_the_database_itself_refuses_a_second_open_attempt(database):
-    def row(attempt, patient, phone, state="intended"):
-        def work(connection):
-            connection.execute(
-                "INSERT INTO calls VALUES (?, 'h1', 'r1', ?, 'calling', '', '', 0, '{}', 0)",
-                (f"c{attempt}", attempt),
-            )
-            connection.execute(
-                "INSERT INTO attempts VALUES (?, 'h1', ?, ?, 1, ?, ?, NULL, 0, 0, '{}')",
-                (attempt, f"c{attempt}", patient, phone, state),
-            )
-
-        return work
-
-    await database.write(row("1", "p1", "n1"))
-    for attempt in (row("2", "p1", "n2"), row("3", "p2", "n1")):
-        with pytest.raises(sqlite3.IntegrityError):
-            await database.write(attempt)
-    await database.write(row("4", "p1", "n1", state="ended"))
-    await database.write(row("5", "p2", "n2"))
