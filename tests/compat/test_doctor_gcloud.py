@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.compat.test_seed_commands import bare_environment
-from tests.unit.test_doctor import CLOUD, Jobs, cloud_report, google, job, set_up
 
 from careflow.doctor import agents
 from careflow.doctor.findings import Level
+from examined import CLOUD, Jobs, cloud_report, google, job, set_up
 
 
 async def printed(tmp_path: Path) -> set[str]:
