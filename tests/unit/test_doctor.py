@@ -16,6 +16,7 @@ from careflow.doctor import jobs, platform
 from careflow.doctor.configuration import refused_settings
 from careflow.doctor.examination import Check, examine, unexamined
 from careflow.doctor.findings import Examined, Finding, Level, Report, well
+from careflow.doctor.job_view import JobView
 from careflow.doctor.registry import CHECKS
 from careflow.doctor.set_up import SetUp
 from examined import CLOUD, PROJECT, PULSE, SWEEP, Jobs, cloud_report, google, job, set_up
@@ -180,7 +181,7 @@ class TestInTheCloud:
 
 
 def said(changed: dict[str, Any], tmp_path: Path) -> list[Finding]:
-    return list(jobs.judged(jobs.JobView(changed), set_up(tmp_path), None))
+    return list(jobs.judged(JobView(changed), set_up(tmp_path), None))
 
 
 class TestAJob:

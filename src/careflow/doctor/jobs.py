@@ -1,106 +1,26 @@
-"""A job of Cloud Scheduler, as the API's JSON, read beside what Pulse takes. Nothing is asked here: these are the verdicts."""
+"""A job of Cloud Scheduler judged beside what Pulse takes. Nothing is asked here: these are the verdicts."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from careflow.core.hospitals import Hospital
 from careflow.core.rounds import Trigger, round_for
 from careflow.doctor.attempts import MEANING, UNKNOWN, code_of_job
 from careflow.doctor.findings import Finding, doubtful, evident, well, wrong
+from careflow.doctor.job_view import SWEEP, JobView, same_origin, shown
 from careflow.doctor.set_up import SetUp
 from careflow.google_api.codes import Code
 from careflow.scheduler.defaults import MINUTE
 from careflow.scheduler.errors import InvalidSchedule
 from careflow.scheduler.schedule import parse_schedule, slots_between
 
-SWEEP = "/tasks/sweep"
 _SHORT = 60.0  # seconds; a shorter deadline has no room for a cold start and a store's bad minute
 _AHEAD = timedelta(days=7)
-
-
-@dataclass(frozen=True, slots=True)
-class JobView:
-    """What a job says, with the defaults of the API filled in."""
-
-    raw: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        return str(self.raw.get("name", "")).rpartition("/")[2]
-
-    @property
-    def target(self) -> Mapping[str, Any]:
-        target = self.raw.get("httpTarget", {})
-        return target if isinstance(target, dict) else {}
-
-    @property
-    def uri(self) -> str:
-        return str(self.target.get("uri", ""))
-
-    @property
-    def path(self) -> str:
-        return urlsplit(self.uri).path or "/"
-
-    @property
-    def account(self) -> str:
-        return str(self.target.get("oidcToken", {}).get("serviceAccountEmail", ""))
-
-    @property
-    def audience(self) -> str:
-        return str(self.target.get("oidcToken", {}).get("audience", "")) or self.uri
-
-    @property
-    def content_type(self) -> str:
-        headers = self.target.get("headers", {})
-        return next((str(value) for name, value in headers.items() if name.lower() == "content-type"), "")
-
-    @property
-    def payload(self) -> Mapping[str, Any] | None:
-        """The body as a JSON object; None when it is none."""
-        try:
-            value = json.loads(base64.b64decode(self.target.get("body", "")))
-        except ValueError:
-            return None
-        return value if isinstance(value, dict) else None
-
-    @property
-    def is_sweep(self) -> bool:
-        return self.path == SWEEP
-
-    @property
-    def deadline(self) -> float:
-        return float(str(self.raw.get("attemptDeadline", "180s")).removesuffix("s") or 180)
-
-    @property
-    def zone(self) -> str:
-        return str(self.raw.get("timeZone") or "UTC")
-
-    def moment(self, name: str) -> datetime | None:
-        """One of the job's times."""
-        text = self.raw.get(name)
-        return datetime.fromisoformat(str(text)) if text else None
-
-    def serves(self, hospital: Hospital, hour: int, set_up: SetUp) -> bool:
-        """Whether it is meant to start this round."""
-        payload = self.payload or {}
-        of = payload.get("hospitalId", set_up.settings.hospital_id)
-        return payload.get("scheduleHour") == hour and of == hospital.id
-
-
-def is_ours(job: JobView, set_up: SetUp) -> bool:
-    """Whether the job concerns this deployment, in a project that may have others."""
-    return (
-        job.id.startswith("careflow-")
-        or job.uri.startswith(set_up.settings.pulse_url)
-        or "scheduleHour" in (job.payload or {})
-    )
 
 
 def judged(job: JobView, set_up: SetUp, last: Mapping[str, Any] | None) -> Sequence[Finding]:
@@ -150,11 +70,11 @@ def _aimed(job: JobView, set_up: SetUp) -> Iterator[Finding]:
         )
     yield wrong(
         job.id,
-        f"is aimed at {_shown(job.uri)}, and Pulse is at {wanted}",
+        f"is aimed at {shown(job.uri)}, and Pulse is at {wanted}",
         means,
         *fix,
         *set_up.remedies.run(job.id),
-        uri=_shown(job.uri),
+        uri=shown(job.uri),
     )
 
 
@@ -193,13 +113,13 @@ def _spoken_for(job: JobView, set_up: SetUp) -> Iterator[Finding]:
     elif job.audience != audience and same_origin(job.uri, given.pulse_url):
         yield wrong(
             job.id,
-            f"has tokens for the audience {_shown(job.audience)}, and Pulse accepts {audience}",
+            f"has tokens for the audience {shown(job.audience)}, and Pulse accepts {audience}",
             "Deliveries are refused with 401 (UNAUTHENTICATED). A job without an audience of its own has its full uri.",
             *set_up.remedies.remake(
                 job.raw, "the job's audience is its pulse_agent_urls in vars/env.tfvars", audience=audience
             ),
             *set_up.remedies.run(job.id),
-            audience=_shown(job.audience),
+            audience=shown(job.audience),
         )
 
 
@@ -403,21 +323,10 @@ def missing(jobs: Sequence[JobView], hospitals: Sequence[Hospital], set_up: SetU
             )
 
 
-def same_origin(one: str, other: str) -> bool:
-    """Whether two URLs are of one scheme, host and port."""
-    return urlsplit(one)[:2] == urlsplit(other)[:2]
-
-
-def _shown(url: str) -> str:
-    """A URL without what could hold a secret: userinfo and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def in_order(job: JobView, set_up: SetUp) -> Finding:
     """A job of which there is nothing to say but when it fires."""
     upcoming, ran = job.moment("scheduleTime"), job.moment("lastAttemptTime")
     past = f"last ran {ran:%Y-%m-%d %H:%M} UTC" if ran else "has not run yet"
     return well(
-        job.id, f"{past}, next {upcoming:%Y-%m-%d %H:%M} UTC" if upcoming else past, uri=_shown(job.uri)
+        job.id, f"{past}, next {upcoming:%Y-%m-%d %H:%M} UTC" if upcoming else past, uri=shown(job.uri)
     )

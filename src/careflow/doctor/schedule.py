@@ -9,7 +9,7 @@ from typing import Any
 from careflow.doctor import agents, jobs
 from careflow.doctor.attempts import code_of_job
 from careflow.doctor.findings import Finding, doubtful, not_seen, well, wrong
-from careflow.doctor.jobs import JobView
+from careflow.doctor.job_view import JobView, is_ours, same_origin
 from careflow.doctor.ledger import hospitals
 from careflow.doctor.set_up import NoAnswer, SetUp, json_of
 from careflow.errors import CareflowError
@@ -65,7 +65,7 @@ async def scheduler(set_up: SetUp) -> AsyncIterator[Finding]:
 
 async def _ours(set_up: SetUp) -> Sequence[JobView]:
     listed = [JobView(one) for one in await set_up.jobs.jobs()]
-    return [job for job in listed if jobs.is_ours(job, set_up)]
+    return [job for job in listed if is_ours(job, set_up)]
 
 
 async def _log(set_up: SetUp, job: JobView) -> Sequence[Mapping[str, Any]]:
@@ -104,7 +104,7 @@ async def rehearsals(set_up: SetUp) -> AsyncIterator[Finding]:
 
 async def _rehearsed(set_up: SetUp, job: JobView) -> Finding:
     given = set_up.settings
-    if not jobs.same_origin(job.uri, given.pulse_url):
+    if not same_origin(job.uri, given.pulse_url):
         return await _stranger(set_up, job)
     payload = job.payload
     token = await set_up.token(job.account, job.audience) if job.account else None
