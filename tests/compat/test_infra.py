@@ -1,4 +1,4 @@
-"""`infra/` under the real terraform, offline: what one environment is made of, who may do what in it, and what is refused.
+"""`infra/` under the real terraform, offline: what one environment is made of, and who may do what in it.
 
 The provider is a stand-in that knows the real one's schema and nothing else (tests/compat/terraform/standin_provider.py).
 """
@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,67 +19,14 @@ import pytest
 from pydantic.alias_generators import to_camel
 from tests.compat.terraform.workshop import ROOT, Workshop, by_address, standin_python, terraform_binary
 
-from careflow.auth.middleware import Rule
 from careflow.caller.app import caller_rules
 from careflow.pulse.app import pulse_rules
 from careflow.safety import role_problems, setting_of
-from careflow.settings import Settings, load_settings
+from careflow.settings import Settings
 from careflow.tasks.limits import cloud_tasks_settings, queue_limits
+from infra_kit import INFRA, PROJECTS, RELEASE, SERVICE, SERVICES, Environment, opened, what
 
-INFRA = ROOT / "infra"
-PROJECTS = {"prod": "careflow-prod-000000", "staging": "careflow-staging-000000"}
-DIGEST = "@sha256:" + "0" * 64
-IMAGES = "us-central1-docker.pkg.dev/careflow-staging-000000/careflow"
-RELEASE = {
-    "caller_image": f"{IMAGES}/caller{DIGEST}",
-    "pulse_image": f"{IMAGES}/pulse{DIGEST}",
-    "elevenlabs_api_key_version": "1",
-    "twilio_auth_token_version": "2",
-    "hospitals_version": "3",
-}
-SERVICES = {"pulse": "careflow-agent", "caller": "caller-agent", "twilio": "caller-agent-twilio"}
 ROLES = {"pulse": "pulse", "caller": "caller", "twilio": "caller"}  # what `careflow serve` is told
-SERVICE = "google_cloud_run_v2_service"
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """One environment after an apply."""
-
-    name: str
-    shop: Workshop
-    state: Mapping[str, Any]
-    outputs: Path
-
-    @property
-    def project(self) -> str:
-        return PROJECTS[self.name]
-
-    def account(self, name: str) -> str:
-        return f"careflow-{name}@{self.project}.iam.gserviceaccount.com"
-
-    def of_type(self, kind: str) -> dict[str, Any]:
-        """What there is of a type, by its key."""
-        return {
-            address.partition('["')[2].removesuffix('"]'): value
-            for address, value in self.state.items()
-            if address.startswith(f"{kind}.")
-        }
-
-    def template(self, service: str) -> dict[str, Any]:
-        return dict(self.of_type(SERVICE)[service]["template"][0])
-
-    def container(self, service: str) -> dict[str, Any]:
-        return dict(self.template(service)["containers"][0])
-
-    def settings(self, service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-        """The settings that the service starts with, its secrets made up and the file of hospitals left out."""
-        given = {one["name"]: one["value"] or "made-up" for one in self.container(service)["env"]}
-        for name in [name for name in given if name == "CAREFLOW_HOSPITALS"]:
-            del given[name]
-        for name, value in {**given, "K_SERVICE": SERVICES[service]}.items():
-            monkeypatch.setenv(name, value)
-        return load_settings()
 
 
 @pytest.fixture(scope="module")
@@ -205,27 +151,6 @@ class TestWhoMayWhat:
         assert environment.of_type("google_secret_manager_secret")
         assert not environment.of_type("google_secret_manager_secret_version")
         assert not environment.of_type("google_secret_manager_secret_version_access")
-
-
-def what(kind: str, right: Mapping[str, Any]) -> str:
-    """What a binding of this type gives a right to."""
-    match kind:
-        case "google_cloud_run_v2_service_iam_member":
-            return f"service {right['name']}"
-        case "google_cloud_tasks_queue_iam_member":
-            return f"queue {right['name']}"
-        case "google_service_account_iam_member":
-            return f"account {right['service_account_id'].split('/')[-1]}"
-        case "google_secret_manager_secret_iam_member":
-            return f"secret {right['secret_id']}"
-        case "google_storage_bucket_iam_member":
-            return f"bucket {right['bucket']}"
-        case "google_project_iam_member" if right["condition"]:
-            (condition,) = right["condition"]
-            found = re.fullmatch(r'resource\.name == "projects/(.*)/databases/(.*)"', condition["expression"])
-            return f"database {found[1]}/{found[2]}" if found else f"{condition['expression']}"
-        case _:
-            return f"the whole project, by {kind}"
 
 
 class TestServices:
@@ -368,17 +293,6 @@ class TestServices:
         assert bucket["uniform_bucket_level_access"]
         assert bucket["lifecycle_rule"][0]["condition"][0]["age"] == 30
         assert bucket["soft_delete_policy"][0]["retention_duration_seconds"] == 0
-
-
-def opened(rules: tuple[Rule, ...], path: str, method: str, token: Mapping[str, str]) -> bool:
-    """Whether one of the rules lets a request with this token in."""
-    return any(
-        (path == rule.path or (rule.path.endswith("/*") and path.startswith(rule.path[:-1])))
-        and method in rule.methods
-        and token["service_account_email"] in rule.accounts
-        and token["audience"] == rule.audience
-        for rule in rules
-    )
 
 
 class TestQueues:
@@ -536,90 +450,6 @@ class TestForTheScheduler:
         with pytest.raises(subprocess.CalledProcessError) as refused:
             self.written(environments["staging"].outputs, other)
         assert "region differs" in refused.value.stderr
-
-
-REFUSED = "Invalid value for variable"
-Mistake = tuple[str, Any, str]
-VOICES = {"en": "voiceEnglish"}
-CLINIC = {"name": "Riverside Hospital", "phone": "+12125550199"}
-TWILIO = {"account_sid": "AC" + "0" * 32, "from_number": "+12125550100"}
-# One mistake at least for each validation rule of variables.tf: the variable, the value, and words of the refusal.
-MISTAKES: list[Mistake] = [
-    ("backup_days", 99, "14 weeks"),
-    ("calls", {"per_second": 0}, "more than 0"),
-    ("calls", {"in_flight": 0}, "from 1 to 1000"),
-    ("clinic", CLINIC | {"name": "{clinic}"}, "without braces"),
-    ("clinic", CLINIC | {"phone": "call us"}, "a telephone number"),
-    ("container_user", 0, "not root"),
-    ("elevenlabs", {"voices": {"es": "voiceSpanish"}}, "one for en"),
-    ("elevenlabs", {"voices": VOICES | {"es": "a,b"}}, "one for en"),
-    ("elevenlabs", {"voices": VOICES, "url": "http://api.elevenlabs.io"}, "https://"),
-    ("environment", "production", "staging or prod"),
-    ("firestore_database", "Ledger", "lower-case"),
-    ("firestore_location", "usa", "multi-region"),
-    ("instances", {"twilio": {"min": 2, "max": 1}}, "whole numbers"),
-    ("instances", {"pulse": {"max": 0}}, "whole numbers"),
-    ("operators", ["allUsers"], "nobody else reads"),
-    ("operators", ["serviceAccount:x@y.iam.gserviceaccount.com"], "nobody else reads"),
-    ("project_id", "Careflow", "a project id"),
-    ("project_name", "careflow_pulse", "lower-case letters"),
-    ("region", "us-central", "region must be"),
-    ("release", RELEASE | {"pulse_image": f"{IMAGES}/pulse:1.0"}, "by digest"),
-    ("release", RELEASE | {"caller_image": f"{IMAGES}/caller:latest"}, "by digest"),
-    ("release", RELEASE | {"twilio_auth_token_version": "latest"}, "are numbers"),
-    ("release", RELEASE | {"hospitals_version": "latest"}, "are numbers"),
-    ("settings", {"TWILIO_URL": "https://hospital.test"}, "names are CAREFLOW_"),
-    ("settings", {"CAREFLOW_TWILIO_AUTH_TOKEN": "x"}, "state would hold"),
-    ("timezone", "EST5EDT,M3.2.0", "IANA"),
-    ("twilio", TWILIO | {"account_sid": "AC123"}, "32 hexadecimal"),
-    ("twilio", TWILIO | {"from_number": "2125550100"}, "E.164"),
-]
-
-
-@pytest.fixture(scope="module")
-def refusals(staging: Environment) -> list[tuple[Mistake, list[str]]]:
-    """What Terraform says to each mistake. A plan takes the next mistake of every variable."""
-    left, told = list(MISTAKES), []
-    while left:
-        taken = list({mistake[0]: mistake for mistake in reversed(left)}.values())
-        said = staging.shop.refusals(**{variable: value for variable, value, _ in taken})
-        told += [(mistake, said) for mistake in taken]
-        left = [mistake for mistake in left if mistake not in taken]
-    return told
-
-
-class TestRefusals:
-    @pytest.mark.parametrize("mistake", MISTAKES, ids=[f"{one[0]}-{i}" for i, one in enumerate(MISTAKES)])
-    def test_a_mistake_is_refused_by_name(
-        self, refusals: list[tuple[Mistake, list[str]]], mistake: Mistake
-    ) -> None:
-        (said,) = (said for tried, said in refusals if tried == mistake)
-        variable, _, words = mistake
-        assert len([one for one in said if one.startswith(f"{REFUSED}: {variable}") and words in one]) == 1, (
-            said
-        )
-
-    def test_every_rule_has_its_mistake(self, refusals: list[tuple[Mistake, list[str]]]) -> None:
-        text = (INFRA / "variables.tf").read_text().splitlines()
-        rules = {number for number, line in enumerate(text, 1) if line == "  validation {"}
-        tried = {
-            int(number)
-            for _, said in refusals
-            for one in said
-            for number in re.findall(r"rule at variables\.tf:(\d+)", one)
-        }
-        assert tried == rules
-
-    def test_too_few_instances_for_the_calls_at_once_are_refused(self, staging: Environment) -> None:
-        said = staging.shop.refusals(
-            release=RELEASE, calls={"in_flight": 500}, instances={"caller": {"max": 10}, "pulse": {"max": 10}}
-        )
-        assert [one for one in said if "caller-agent-twilio cannot hold" in one]
-
-    def test_a_setting_that_has_a_variable_is_refused(self, staging: Environment) -> None:
-        said = staging.shop.refusals(release=RELEASE, settings={"CAREFLOW_ENVIRONMENT": "prod"})
-        assert all("have variables of their own" in one for one in said)
-        assert said
 
 
 @pytest.fixture(autouse=True, scope="module")
