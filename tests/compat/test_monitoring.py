@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,11 @@ import promql_parser
 import pytest
 from tests.compat.terraform.workshop import ROOT, Workshop, by_address, standin_python, terraform_binary
 
-from careflow.scheduler import log_filter
 from careflow.telemetry import FIELDS
 from log_lines import Entry, a_bad_day, a_good_day, as_entry, deliveries, vendors_that_fail
-from promql import Sample, evaluate
-from pulse_world import EIGHT_FIFTEEN
+from monitors import CONFIGURATION, counted, extracted, holds, later, metrics, named, selectors
+from promql import evaluate
 
-CONFIGURATION = ROOT / "infra" / "monitoring"
 LINE, QUERY = "google_monitoring_alert_policy.on_a_line", "google_monitoring_alert_policy.on_a_query"
 
 # Google's own metrics that the dashboard uses (reference/google-cloud section 4; the Cloud Tasks one is a documented name too).
@@ -62,56 +60,6 @@ def lines() -> dict[str, list[Entry]]:
             *deliveries("OK", "UNAVAILABLE", job="careflow-sweep"),
         ],
     }
-
-
-def named(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The resources of that kind, by their key."""
-    return {address.split('"')[1]: one for address, one in state.items() if address.startswith(f"{prefix}[")}
-
-
-def holds(text: str, entry: Entry) -> bool:
-    return all(comparison.holds(entry) for comparison in log_filter.parse(text))
-
-
-def metrics(state: Mapping[str, Any]) -> dict[str, Any]:
-    return named(state, "google_logging_metric.counters") | named(
-        state, "google_logging_metric.distributions"
-    )
-
-
-def extracted(entry: Entry, extractor: str) -> str:
-    """`EXTRACT(a.b)` of a LogEntry."""
-    path = re.fullmatch(r"EXTRACT\(([\w.]+)\)", extractor)
-    assert path, extractor
-    found: Any = entry
-    for part in path[1].split("."):
-        found = found.get(part, "") if isinstance(found, Mapping) else ""
-    return str(found)
-
-
-def counted(state: Mapping[str, Any], entries: Sequence[Entry]) -> list[Sample]:
-    """What the metrics make of the entries, as PromQL finds it."""
-    return [
-        sample
-        for metric in metrics(state).values()
-        for entry in entries
-        if holds(metric["filter"], entry)
-        for sample in samples(metric, entry)
-    ]
-
-
-def samples(metric: Mapping[str, Any], entry: Entry) -> Iterator[Sample]:
-    name = f"logging_googleapis_com:user_{metric['name']}"
-    at = datetime.fromisoformat(entry["timestamp"])
-    extractors = metric["label_extractors"] or {}
-    labels = {label: extracted(entry, extractor) for label, extractor in extractors.items()}
-    labels |= entry["resource"]["labels"] | {"monitored_resource": entry["resource"]["type"]}
-    if not metric["value_extractor"]:
-        yield Sample(at, name, labels)
-        return
-    value = float(extracted(entry, metric["value_extractor"]))
-    for bound in (*metric["bucket_options"][0]["explicit_buckets"][0]["bounds"], float("inf")):
-        yield Sample(at, f"{name}_bucket", labels | {"le": str(bound)}, float(value <= bound))
 
 
 class TestConfiguration:
@@ -301,10 +249,6 @@ class TestMetrics:
         assert {key for entry in ours for key in entry["jsonPayload"]} <= FIELDS
 
 
-def later(**span: float) -> datetime:
-    return EIGHT_FIFTEEN + timedelta(**span)
-
-
 def slow(seconds: float) -> list[Entry]:
     """A trigger's own line, with another duration."""
     (line,) = [
@@ -403,21 +347,6 @@ class TestQueries:
         assert [key for key in named(state, QUERY) if source.count(f'"{key}"') < 1] == []
 
 
-def selectors(node: Any) -> Iterator[Any]:
-    """Every selector of a query."""
-    match type(node).__name__:
-        case "VectorSelector":
-            yield node
-        case "MatrixSelector":
-            yield node.vector_selector
-        case "BinaryExpr":
-            yield from (one for side in (node.lhs, node.rhs) for one in selectors(side))
-        case "ParenExpr" | "AggregateExpr":
-            yield from selectors(node.expr)
-        case "Call":
-            yield from (one for argument in node.args for one in selectors(argument))
-
-
 @pytest.fixture(scope="module")
 def board(state: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(state["google_monitoring_dashboard.rounds"]["dashboard_json"]))
@@ -498,60 +427,6 @@ class TestDashboard:
         ]
         both = counted(state, [*lines["good"], *lines["bad"]])
         assert evaluate(query, both, later(hours=14)) == {frozenset({("hospital", "default")}): 3 / 15}
-
-
-REFUSED = "Invalid value for variable"
-MISTAKES: list[tuple[str, Any, str]] = [
-    ("agent_service_names", {"pulse": "careflow/agent"}, "Cloud Run service names"),
-    ("channels", {"all": ["pager"]}, "full names"),
-    ("emails", [], "one or more addresses"),
-    ("emails", ["rounds"], "one or more addresses"),
-    ("environment", "production", "staging or prod"),
-    ("project_id", "Careflow", "a project id"),
-    ("project_name", "careflow_pulse", "lower-case letters"),
-    ("runbook_url", "http://docs.hospital.test", "https://"),
-    ("thresholds", {"failures_in_a_row": 5}, "failures_in_a_row"),
-    ("thresholds", {"retries": 0}, "retries must"),
-    ("thresholds", {"retry_share": 10}, "retry_share"),
-    ("thresholds", {"silence_minutes": 5}, "silence_minutes"),
-    ("thresholds", {"speech_errors": 0}, "speech_errors"),
-    ("thresholds", {"telephone_errors": 1.5}, "telephone_errors"),
-    ("thresholds", {"trigger_seconds": 3600}, "trigger_seconds"),
-    ("thresholds", {"unreached_calls": 0}, "unreached_calls"),
-    ("thresholds", {"unreached_share": 1}, "unreached_share"),
-]
-
-
-@pytest.fixture(scope="module")
-def refusals(shop: Workshop) -> list[str]:
-    """All that is said to the mistakes; a plan takes one of every variable, and all of the thresholds'."""
-    left, told = list(MISTAKES), []
-    while left:
-        together: dict[str, Any] = {}
-        for mistake in list(left):
-            variable, value, _ = mistake
-            if variable == "thresholds":
-                together[variable] = together.get(variable, {}) | value
-            elif variable in together:
-                continue
-            else:
-                together[variable] = value
-            left.remove(mistake)
-        told += shop.refusals(**together)
-    return told
-
-
-class TestRefusals:
-    @pytest.mark.parametrize("mistake", MISTAKES, ids=[f"{one[0]}-{i}" for i, one in enumerate(MISTAKES)])
-    def test_a_mistake_is_refused_by_name(self, refusals: list[str], mistake: tuple[str, Any, str]) -> None:
-        variable, _, words = mistake
-        assert [one for one in refusals if one.startswith(f"{REFUSED}: {variable}") and words in one]
-
-    def test_every_rule_has_its_mistake(self, refusals: list[str]) -> None:
-        text = (CONFIGURATION / "variables.tf").read_text().splitlines()
-        rules = {number for number, line in enumerate(text, 1) if line == "  validation {"}
-        tried = {int(n) for one in refusals for n in re.findall(r"rule at variables\.tf:(\d+)", one)}
-        assert tried == rules
 
 
 def test_a_line_of_the_caller_s_public_service_counts_as_the_caller_s(state: dict[str, Any]) -> None:
