@@ -1,6 +1,6 @@
 """A day of two hospitals on Firestore and Cloud Tasks, with instances killed all through it (docs/faults.md).
 
-150 patients in a test run; `make day PATIENTS=10000 KILLS=60` for more, CAREFLOW_TEST_SEED=… for others.
+100 patients in a test run; `make day PATIENTS=10000 KILLS=60` for more, CAREFLOW_TEST_SEED=… for others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from careflow.lab.firestore_emulator import running_emulator
 from emulated import require_emulator
 from faults.day import run_day
 
-PATIENTS = int(os.environ.get("CAREFLOW_TEST_PATIENTS", "150"))
+PATIENTS = int(os.environ.get("CAREFLOW_TEST_PATIENTS", "100"))
 KILLS = int(os.environ.get("CAREFLOW_TEST_DAY_KILLS", "6"))
 SEED = int(os.environ.get("CAREFLOW_TEST_SEED", "20261124"))
 LIMIT = 300 + PATIENTS  # real seconds, also on a machine that is busy with other work

@@ -1,6 +1,6 @@
 """Killed at any moment, a round loses nobody and phones nobody twice (docs/faults.md).
 
-Forty kills in a test run; CAREFLOW_TEST_KILLS=300 for more, CAREFLOW_TEST_SEED=… for others, or for the same again.
+Thirty-two kills in a test run; CAREFLOW_TEST_KILLS=300 for more, CAREFLOW_TEST_SEED=… for others, or for the same again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from faults.people import START
 from faults.trial import SPEED, run_trial
 from faults.verdict import violations
 
-KILLS_A_TRIAL = 10
-PLANNED = 11  # a round may be over before the last of them
+KILLS_A_TRIAL = 8
+PLANNED = 9  # a round may be over before the last of them
 SEED = int(os.environ.get("CAREFLOW_TEST_SEED", "20261123"))
-TRIALS = -(-int(os.environ.get("CAREFLOW_TEST_KILLS", "40")) // KILLS_A_TRIAL)
+TRIALS = -(-int(os.environ.get("CAREFLOW_TEST_KILLS", "32")) // KILLS_A_TRIAL)
 
 # What the telephone provider does to us meanwhile.
 UNPLEASANT = {
