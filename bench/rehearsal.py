@@ -27,7 +27,7 @@ from careflow.errors import CareflowError
 ROOT = Path(__file__).parents[1]
 AGENTS = {"pulse": "careflow-agent", "caller": "caller-agent"}
 PYTHON = (3, 11)  # of the images, whose wheels pip fetches here
-DEBIAN = ("bookworm", "http://deb.debian.org/debian")
+DEBIAN = "bookworm"  # from wherever debootstrap fetches by itself
 _TOOLS = ("buildah", "runc", "debootstrap", "make")
 _BASE = "localhost/careflow-python:rehearsal"
 
@@ -115,14 +115,12 @@ class Workshop:
     def lay_base(self) -> None:
         """Debian with its Python, as an image."""
         base = self._folder / "base"
-        suite, mirror = DEBIAN
         self._do(
             "debootstrap",
             "--variant=minbase",
             "--include=python3,python3-venv,ca-certificates",
-            suite,
+            DEBIAN,
             str(base),
-            mirror,
         )
         for left in ("var/cache/apt", "var/lib/apt/lists"):
             shutil.rmtree(base / left)
